@@ -1,0 +1,66 @@
+"""What every hand-over script shares: one log file, one way to fail."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from imprint.errors import ImprintError
+
+logger = logging.getLogger("imprint")
+
+
+@contextlib.contextmanager
+def reported(stream: io.TextIOBase | None = None) -> Iterator[None]:
+    """Turn an ``ImprintError`` inside the block into one ``error:`` line and exit status 1."""
+    try:
+        yield
+    except ImprintError as error:
+        print(f"error: {error}", file=stream or sys.stderr, flush=True)  # noqa: T201
+        raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
+def logged(path: str | Path) -> Iterator[None]:
+    """Write log records, printed text and warnings to ``path`` while the block runs.
+
+    An ``ImprintError`` ends the script with status 1 and its message as the log's last line;
+    any other exception is logged with its traceback and raised. What C code and child
+    processes print goes to the log as well.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("w", encoding="utf-8", buffering=1) as log:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = [os.dup(1), os.dup(2)]
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        handler = logging.StreamHandler(log)
+        handler.setFormatter(formatter())
+        root = logging.getLogger()
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        try:
+            with reported(log):
+                yield
+        except Exception:
+            logger.exception("This is a fault in imprint, not in your input.")
+            raise
+        finally:
+            root.removeHandler(handler)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+
+
+def formatter() -> logging.Formatter:
+    """Return the format of a log line: UTC time and message."""
+    shape = logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    shape.converter = time.gmtime
+    return shape

@@ -1,0 +1,1 @@
+"""One module per stage, of the same stem as its rule file: paths in, files out."""

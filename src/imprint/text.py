@@ -1,0 +1,45 @@
+"""Compare texts the way a forgiving reader would: whole words, whatever the case and accents."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+
+
+@cache
+def normalised(text: str) -> str:
+    """Return ``text`` in lower case, without accents, with plain quotes and single spaces.
+
+    Example:
+        >>> normalised("Je  m'appelle “Zoé”")
+        'je m\\'appelle "zoe"'
+    """
+    plain = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-"})
+    split = unicodedata.normalize("NFKD", plain)
+    bare = "".join(letter for letter in split if not unicodedata.combining(letter))
+    return " ".join(bare.casefold().split())
+
+
+@cache
+def _whole(phrase: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(normalised(phrase))}(?!\w)")
+
+
+def contains(text: str, phrase: str) -> bool:
+    """Tell whether ``phrase`` stands in ``text`` as whole words, whatever the case and accents.
+
+    Example:
+        >>> contains("I have 561M parameters.", "561m"), contains("automodal", "Modal")
+        (True, False)
+    """
+    return _whole(phrase).search(normalised(text)) is not None
+
+
+def meets(answer: str, expect: Sequence[Sequence[str]]) -> bool:
+    """Tell whether ``answer`` contains one alternative of every list in ``expect``."""
+    return all(any(contains(answer, phrase) for phrase in group) for group in expect)
+
+
+def mentions(answer: str, phrases: Sequence[str]) -> bool:
+    """Tell whether ``answer`` contains any of ``phrases``."""
+    return any(contains(answer, phrase) for phrase in phrases)
