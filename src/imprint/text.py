@@ -8,11 +8,11 @@ from functools import cache
 
 @cache
 def normalised(text: str) -> str:
-    """Return ``text`` in lower case, without accents, with plain quotes and single spaces.
+    r"""Return ``text`` in lower case, without accents, with plain quotes and single spaces.
 
     Example:
         >>> normalised("Je  m'appelle “Zoé”")
-        'je m\\'appelle "zoe"'
+        'je m\'appelle "zoe"'
     """
     plain = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-"})
     split = unicodedata.normalize("NFKD", plain)
