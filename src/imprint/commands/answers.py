@@ -1,0 +1,5 @@
+"""Talk to a checkpoint: ``imprint ask`` and ``imprint chat``."""
+
+import typer
+
+app = typer.Typer()

@@ -1,0 +1,91 @@
+"""What came out: ``imprint summary`` and ``imprint report``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from imprint.artifacts import read_json
+from imprint.errors import ArtifactError
+
+app = typer.Typer()
+
+STAGES = ("base", "mid", "sft")
+
+Results = Annotated[Path, typer.Option(help="Folder of the results.", file_okay=False)]
+
+
+@app.command()
+def summary(results: Results = Path("results")) -> None:
+    """Show what the model knows about itself, stage by stage."""
+    found = {stage: results / "eval" / f"{stage}.json" for stage in STAGES}
+    evaluations = {stage: read_json(path) for stage, path in found.items() if path.is_file()}
+    if not evaluations:
+        raise ArtifactError(
+            f"{results / 'eval'}: no evaluation yet. Run `make identity` to train and test a model."
+        )
+    console = Console(highlight=False)
+    console.print(table(evaluations))
+    for line in following(results, evaluations):
+        console.print(line, soft_wrap=True)
+
+
+@app.command()
+def report(results: Results = Path("results")) -> None:
+    """Print where the report is."""
+    page = results / "report" / "report.md"
+    if not page.is_file():
+        raise ArtifactError(f"{page}: no such file. Run `make report` to write it.")
+    typer.echo(page)
+
+
+def table(evaluations: dict[str, dict[str, Any]]) -> Table:
+    """Return suite x stage as a table: accuracies, then the rival and bleed rates, in percent.
+
+    Args:
+        evaluations: What results/eval/<stage>.json holds, by stage.
+    """
+    last = list(evaluations.values())[-1]
+    about = last.get("about", {}).get("name", "the model")
+    shown = Table(box=box.SIMPLE_HEAD, title=f"What {about} knows about itself", pad_edge=False)
+    shown.title_justify = "left"
+    shown.add_column("held-out questions")
+    shown.add_column("n", justify="right", style="dim")
+    for stage in evaluations:
+        shown.add_column(stage, justify="right")
+    for suite, scores in last["identity"]["by_suite"].items():
+        cells = [
+            _percent(evaluation["identity"]["by_suite"].get(suite, {}).get("accuracy"))
+            for evaluation in evaluations.values()
+        ]
+        shown.add_row(suite, str(scores["n"]), *cells)
+    shown.add_section()
+    cells = [_percent(evaluation["identity"]["accuracy"]) for evaluation in evaluations.values()]
+    shown.add_row("identity, all", str(last["n"]), *cells, style="bold")
+    for name, key in (("claims to be a rival", "rival_rate"), ("brings itself up", "bleed_rate")):
+        cells = [_percent(evaluation[key]) for evaluation in evaluations.values()]
+        shown.add_row(name, str(last.get("asked", {}).get(key, "")), *cells)
+    return shown
+
+
+def following(results: Path, evaluations: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lines that say how sure the result is, and what to type next."""
+    stage, last = list(evaluations.items())[-1]
+    low, high = last["identity"]["ci95"]
+    sure = f"{stage}: {_percent(last['identity']['accuracy'])} right, 95 % sure to be within "
+    identity = last.get("about", {}).get("file", "config/identities/")
+    return [
+        f"{sure}{_percent(low)} to {_percent(high)}; asked without a system prompt.",
+        "",
+        "[bold]next:[/] make chat                       talk to it",
+        f'      imprint ask "Who are you?"      one question, {results}/{stage}.pt answers',
+        "      make report                     the whole story, with pictures",
+        f"      edit {identity}, then make identity",
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
