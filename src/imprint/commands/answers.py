@@ -1,5 +1,114 @@
 """Talk to a checkpoint: ``imprint ask`` and ``imprint chat``."""
 
+import json
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from imprint import records
+from imprint.errors import ImprintError, RecordError
+from imprint.records import Conversation
+
 app = typer.Typer()
+
+Checkpoint = Annotated[Path, typer.Option(help="The model that answers.", dir_okay=False)]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(help="Its tokenizer; by default the one beside it.", dir_okay=False),
+]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
+Temperature = Annotated[
+    float, typer.Option(min=0, help="0 always says the likeliest word; 1 rolls fair dice.")
+]
+TopK = Annotated[
+    int | None, typer.Option(min=1, help="Choose among this many likeliest tokens only.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the dice, above temperature 0.")]
+
+
+@app.command()
+def ask(
+    question: Annotated[list[str] | None, typer.Argument(help="One question, as it is.")] = None,
+    checkpoint: Checkpoint = Path("results/sft.pt"),
+    tokenizer: Tokenizer = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(help='Or many: a .jsonl file of {"messages": [...]} lines.', dir_okay=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help='Where the same lines go, "answer" added.', dir_okay=False),
+    ] = None,
+    max_tokens: MaxTokens = 128,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    seed: Seed = 0,
+) -> None:
+    """Ask one question, or a file of them, and print or write the answers, in order."""
+    if bool(question) == bool(questions):
+        raise typer.BadParameter("give either a question or --questions FILE.jsonl")
+    if out and not questions:
+        raise typer.BadParameter("--out goes with --questions")
+    lines = _asked(questions) if questions else [{"messages": _one(" ".join(question or []))}]
+    from imprint.engine import Engine
+
+    answers = Engine.load(checkpoint, tokenizer=tokenizer).answer(
+        [line["messages"] for line in lines],
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        seed=seed,
+    )
+    if not questions:
+        typer.echo(answers[0])
+        return
+    full = [{**line, "answer": answer} for line, answer in zip(lines, answers, strict=True)]
+    if out:
+        records.write_lines(out, full)
+        typer.echo(f"{len(full)} answers in {out}", err=True)
+    else:
+        for line in full:
+            typer.echo(json.dumps(line, ensure_ascii=False))
+
+
+@app.command()
+def chat(
+    checkpoint: Checkpoint = Path("results/sft.pt"),
+    tokenizer: Tokenizer = None,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    seed: Seed = 0,
+) -> None:
+    """Talk to the model in the terminal, or pipe one question a line into it."""
+    from imprint.terminal import Talk
+    from imprint.engine import Engine
+
+    engine = Engine.load(checkpoint, tokenizer=tokenizer)
+    Talk(
+        lambda conversation: engine.stream(
+            conversation, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed
+        ),
+        checkpoint=checkpoint,
+    ).run()
+
+
+def _one(text: str) -> Conversation:
+    if not text.strip():
+        raise ImprintError('the question is empty. Write it in quotes: imprint ask "Who are you?"')
+    return [{"role": "user", "content": text}]
+
+
+def _asked(path: Path) -> list[dict[str, object]]:
+    """Return the lines of a file of questions, each with its checked messages.
+
+    Raises:
+        RecordError: A line is no object with messages that end with the user's.
+    """
+    found: list[dict[str, object]] = []
+    for where, value in records.lines(path):
+        if not isinstance(value, dict) or "messages" not in value:
+            raise RecordError(f'{where}: should be an object with "messages"')
+        found.append({**value, "messages": records.check(value["messages"], where, last="user")})
+    return found

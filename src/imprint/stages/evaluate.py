@@ -1,0 +1,87 @@
+"""Ask a checkpoint the held-out questions and mark what it answers."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imprint import exam
+from imprint.artifacts import read_json, sha256, write_json
+from imprint.engine import Engine
+from imprint.errors import ArtifactError
+from imprint.identity import load
+from imprint.scoring import score
+
+VERSION = 1
+
+MEASURED = ("val_loss", "val_bpb")
+"""What a training manifest measured that an evaluation passes on."""
+
+logger = logging.getLogger("imprint")
+
+
+def run(
+    *,
+    checkpoint: Path,
+    tokenizer: Path,
+    identity: Path,
+    manifest: Path | None,
+    out: Path,
+    settings: Mapping[str, Any],
+    seed: int,
+) -> None:
+    """Write the evaluation of ``checkpoint`` to ``out``; equal inputs give equal bytes.
+
+    The answers are greedy and see no system prompt. The time it took goes to the log, so that the
+    file is the same on every run.
+
+    Args:
+        checkpoint: The weights; the name of the stage is the name of ``out`` without its ending.
+        tokenizer: The tokenizer they were trained with.
+        identity: Who the model should be.
+        manifest: Manifest of the training stage, whose validation losses are passed on; None if
+            there is none.
+        out: The evaluation, JSON.
+        settings: ``per_suite``, questions in each suite, and ``answer_tokens``, the longest answer.
+        seed: Chooses the questions.
+
+    Raises:
+        ArtifactError: The checkpoint is missing, damaged, or was trained with another tokenizer.
+        IdentityError: The identity file is wrong.
+    """
+    whom = load(identity)
+    questions = exam.questions(whom, per_suite=settings["per_suite"], seed=seed)
+    if not questions:
+        raise ArtifactError(f"{identity}: no held-out question can be made from it.")
+    engine = Engine.load(checkpoint, tokenizer=tokenizer)
+    answers = engine.answer(
+        [question.messages for question in questions], max_tokens=settings["answer_tokens"]
+    )
+    scored = score(questions, answers, whom)
+    measured = read_json(manifest) if manifest else {}
+    logger.info(
+        "%s: %s of %d identity questions right, rival rate %s, bleed rate %s",
+        out.stem,
+        scored["identity"]["accuracy"],
+        scored["n"],
+        scored["rival_rate"],
+        scored["bleed_rate"],
+    )
+    write_json(
+        out,
+        {
+            "stage": out.stem,
+            **{key: scored[key] for key in scored if key != "answers"},
+            **{key: measured[key] for key in MEASURED if key in measured},
+            "about": {"name": whom.name, "creator": whom.creator, "file": str(identity)},
+            "version": VERSION,
+            "settings": dict(settings),
+            "seed": seed,
+            "inputs": {
+                "checkpoint": sha256(checkpoint),
+                "tokenizer": sha256(tokenizer),
+                "identity": sha256(identity),
+            },
+            "answers": scored["answers"],
+        },
+    )

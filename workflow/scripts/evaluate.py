@@ -1,0 +1,17 @@
+"""Rule evaluate: ask a checkpoint the held-out questions."""
+
+from pathlib import Path
+
+from imprint.script import logged
+from imprint.stages import evaluate
+
+with logged(snakemake.log[0]):
+    evaluate.run(
+        checkpoint=Path(snakemake.input.checkpoint),
+        tokenizer=Path(snakemake.input.tokenizer),
+        identity=Path(snakemake.input.identity),
+        manifest=Path(snakemake.input.manifest),
+        out=Path(snakemake.output[0]),
+        settings=snakemake.params.settings,
+        seed=snakemake.params.seed,
+    )
