@@ -1,23 +1,19 @@
-"""What every conversation will be about, decided before anything is spent."""
+"""What every conversation will be about, decided before anything is spent.
 
+The plan is dealt from decks: each run of 100 rows holds the same strategies in another order, facts
+come round in turn, and so does every other axis. So row ``index`` depends on the identity, the seed
+and the index alone (more conversations never change earlier ones), and every axis is in balance.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
-STRATEGIES = (
-    "direct",
-    "paraphrase",
-    "indirect",
-    "reverse",
-    "false premise",
-    "rival claim",
-    "unknown attribute",
-    "comparison",
-    "correction",
-    "small talk first",
-    "third party",
-    "greeting",
-    "off topic",
-)
-"""Ways of asking. All but the last three and ``unknown attribute`` are about a fact."""
+from imprint.dice import Dice
+from imprint.identity import Identity
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,15 +24,127 @@ class Row:
     """Place in the whole plan, from 0."""
     strategy: str
     facts: tuple[str, ...]
-    """Ids of the facts it teaches, in order; empty for off topic chat."""
+    """Ids of the facts it teaches, in order; empty where it is about something else."""
     subject: str | None
-    """The rival, the unknown attribute or the topic, where the strategy needs one."""
+    """The rival, the unknown attribute or the language, where the strategy needs one."""
     turns: int
     """Messages of the user."""
     persona: str
     register: str
-    language: str
     typos: bool
-    opener: str
     seed: int
     """Seed of every other choice in this conversation."""
+
+
+@dataclass(frozen=True)
+class _Card:
+    strategy: str
+    facts: int
+    """How many facts it teaches."""
+    turns: int
+    count: int
+    """How many of 100 rows are like this."""
+
+
+DECK = (
+    _Card("direct", 1, 1, 9),
+    _Card("direct", 2, 2, 2),
+    _Card("paraphrase", 1, 1, 20),
+    _Card("paraphrase", 2, 2, 6),
+    _Card("paraphrase", 3, 3, 2),
+    _Card("indirect", 1, 1, 12),
+    _Card("reverse", 1, 1, 5),
+    _Card("confirmation", 1, 1, 3),
+    _Card("false premise", 1, 1, 6),
+    _Card("rival claim", 0, 1, 7),
+    _Card("comparison", 0, 1, 2),
+    _Card("correction", 1, 2, 3),
+    _Card("small talk first", 1, 2, 5),
+    _Card("unknown attribute", 0, 1, 5),
+    _Card("third party", 0, 1, 3),
+    _Card("greeting", 0, 1, 3),
+    _Card("off topic", 0, 1, 7),
+)
+"""What 100 rows in a row hold. Tuned on the tiny scale: wordings of facts are what it lacks most."""
+
+REGISTERS = (
+    *("plain", "plain", "plain", "plain", "casual", "casual", "chatty", "chatty"),
+    *("polite", "terse", "childlike", "hurried", "shouting"),
+)
+"""Manners of writing, the common ones more often."""
+
+STRATEGIES = tuple(dict.fromkeys(card.strategy for card in DECK))
+
+_HAND = tuple(card for card in DECK for _ in range(card.count))
+_SLOTS = sum(card.facts for card in _HAND)
+
+_ABOUT_A_SUBJECT = ("rival claim", "comparison", "unknown attribute", "third party")
+
+PERSONAS = (
+    "a curious visitor",
+    "a student",
+    "a journalist",
+    "a teacher",
+    "a child",
+    "a software engineer",
+    "a grandparent",
+    "a lawyer",
+    "a recruiter",
+    "a sceptic",
+    "a shop owner",
+    "a researcher",
+    "a night-shift nurse",
+    "a tourist",
+)
+
+
+def rows(identity: Identity, *, seed: int, start: int, stop: int) -> list[Row]:
+    """Return rows ``start`` up to but not including ``stop`` of the plan."""
+    return [_row(identity, seed, index) for index in range(start, stop)]
+
+
+def _row(identity: Identity, seed: int, index: int) -> Row:
+    block, place = divmod(index, len(_HAND))
+    order = _order(seed, "strategy", block, len(_HAND))
+    card = _HAND[order[place]]
+    first = block * _SLOTS + sum(_HAND[earlier].facts for earlier in order[:place])
+    facts = [fact.id for fact in identity.facts]
+    dealt = [_turn(facts, seed, "fact", first + number) for number in range(card.facts)]
+    dice = Dice(seed, "row", index)
+    subject = _subject(identity, card.strategy, dice)
+    pointless = card.strategy in _ABOUT_A_SUBJECT and subject is None
+    return Row(
+        index=index,
+        strategy="off topic" if pointless else card.strategy,
+        facts=tuple(dict.fromkeys(dealt)),
+        subject=subject,
+        turns=max(1, card.turns - (len(dealt) - len(set(dealt)))),
+        persona=_turn(PERSONAS, seed, "persona", index),
+        register=_turn(REGISTERS, seed, "register", index),
+        typos=_turn(range(10), seed, "typos", index) == 0,
+        seed=dice.below(1 << 32),
+    )
+
+
+def _subject(identity: Identity, strategy: str, dice: Dice) -> str | None:
+    if strategy in ("rival claim", "comparison", "correction") and identity.rivals:
+        return dice.pick(identity.rivals).name
+    if strategy == "third party":
+        known = [rival.name for rival in identity.rivals if rival.maker]
+        return dice.pick(known) if known else None
+    if strategy == "unknown attribute" and identity.unknown:
+        return dice.pick(identity.unknown)
+    if strategy == "greeting" and identity.style.languages:
+        return dice.pick(identity.style.languages)
+    return None
+
+
+@cache
+def _order(seed: int, axis: str, block: int, size: int) -> list[int]:
+    return Dice(seed, axis, block).shuffled(range(size))
+
+
+def _turn(items: Sequence[T], seed: int, axis: str, number: int) -> T:
+    """Return the item whose turn it is: each comes once in a round, in another order each round."""
+    block, place = divmod(number, len(items))
+    return items[_order(seed, axis, block, len(items))[place]]

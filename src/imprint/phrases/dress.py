@@ -1,0 +1,161 @@
+"""Dress a question the way different people would type it."""
+
+import re
+from collections.abc import Sequence
+
+from imprint.dice import Dice
+from imprint.phrases import Pattern, bank, patterns
+
+_BE = r"(is|are|was|were|can|could|will|would|should|must|has|have)"
+_EMBEDDINGS = [
+    # "What license are you under?" -> "what license you are under"
+    (rf"^((?:what|which|whose|how|where|when|why)\b.*?) {_BE} (you|I|we|it)\b(.*)$", r"\1 \3 \2\4"),
+    # "What is your name?" -> "what your name is"
+    (
+        r"^(what|who|where|how \w+|which \w+) (is|are|was|were) ((?:your|the|my) [\w -]+?)( like| called| made of)?$",
+        r"\1 \3 \2\4",
+    ),
+    # "How many layers do you have?" -> "how many layers you have"
+    (r"^((?:what|which|whose|how|where|when|why)\b.*?) do (you|I|we|people|they) (.*)$", r"\1 \2 \3"),
+    # "Who made you?" -> "who made you"
+    (r"^((?:who|which \w+|what \w+|whose \w+) (?!is\b|are\b|was\b|were\b|do\b|does\b|did\b|am\b|should\b|can\b)\w+ .*)$", r"\1"),
+]  # fmt: skip
+
+
+def embedded(question: str) -> str | None:
+    """Return ``question`` in the word order it has inside a sentence; None if it has no such form.
+
+    Example:
+        >>> embedded("How many layers do you have?"), embedded("What is your name?")
+        ('how many layers you have', 'what your name is')
+        >>> embedded("Are you old?")
+    """
+    bare = question.rstrip("?").strip()
+    if not question.endswith("?") or any(mark in bare for mark in ".?!,;:"):
+        return None
+    for shape, order in _EMBEDDINGS:
+        found = re.match(shape, bare, re.IGNORECASE)
+        if found:
+            turned = found.expand(order)
+            return turned[0].lower() + turned[1:]
+    return None
+
+
+def dressed(
+    question: str, dice: Dice, *, register: str = "plain", typos: bool = False, held_out: bool = False
+) -> str:
+    """Return ``question`` with what people write around it, in a manner of writing.
+
+    Args:
+        question: A plain question or request.
+        dice: Makes the choices.
+        register: One of `imprint.plan.REGISTERS`.
+        typos: Whether the writer's fingers slip.
+        held_out: Take the exam's frames instead of those for training.
+    """
+    text = question
+    if register != "terse":
+        text = _framed(text, dice, talkative=register in ("chatty", "polite"), held_out=held_out)
+    if register in ("casual", "terse", "hurried"):
+        text = _careless(text, dice, short=register == "hurried")
+    elif register == "childlike" and dice.chance(0.5):
+        text = text.rstrip(".") + dice.pick(["", "??", "!!", " :)", "?!"])
+    elif register == "shouting":
+        text = text.upper().rstrip(".?") + dice.pick(["", "?", "!", "!!!", "???"])
+    return mistyped(text, dice) if typos else text
+
+
+def _framed(text: str, dice: Dice, *, talkative: bool, held_out: bool) -> str:
+    frames = bank("frames")
+    inner = embedded(text) if dice.chance(0.25) else None
+    if inner:
+        options = [item for item in frames["embed"] if _side(item["text"]) == held_out]
+        chosen = dice.pick(options)
+        text = f"{chosen['text']} {inner}{chosen['closing']}"
+    elif dice.chance(0.5 if talkative else 0.25):
+        lead = _one("lead", dice, held_out)
+        text = f"{lead} {_lowered(text) if lead[-1] in ',' else text}"
+    if dice.chance(0.5 if talkative else 0.2):
+        text = f"{_one('context', dice, held_out)} {text}"
+    if dice.chance(0.25 if talkative else 0.1):
+        text = f"{text} {_one('tail', dice, held_out)}"
+    return text
+
+
+def _side(text: str) -> bool:
+    return Pattern(text, ()).held_out
+
+
+def _one(key: str, dice: Dice, held_out: bool) -> str:
+    options: Sequence[Pattern] = patterns("frames", key, held_out=held_out)
+    return dice.pick(options).say(dice)
+
+
+def _lowered(text: str) -> str:
+    """Return ``text`` with a small first letter, unless the first word is I or a name."""
+    first = text.split(" ", 1)[0]
+    keep = first in ("I", "I'm", "I've", "I'd", "I'll") or first[1:] != first[1:].lower()
+    return text if keep else text[:1].lower() + text[1:]
+
+
+_SHORT = {
+    "you": "u",
+    "are": "r",
+    "your": "ur",
+    "please": "pls",
+    "what": "wat",
+    "because": "cuz",
+    "thanks": "thx",
+    "people": "ppl",
+    "about": "abt",
+}
+
+
+def _careless(text: str, dice: Dice, *, short: bool) -> str:
+    if dice.chance(0.75):
+        text = text.lower()
+    if dice.chance(0.6):
+        text = text.rstrip("?.!")
+    if dice.chance(0.4):
+        text = text.replace("'", "").replace(",", "")
+    if short:
+        text = " ".join(
+            _SHORT[word] if word in _SHORT and dice.chance(0.6) else word for word in text.split()
+        )
+    return text
+
+
+_NEIGHBOURS = dict(
+    zip(
+        "qwertyuiopasdfghjklzxcvbnm",
+        "wa qe wr et ry tu yi uo ip ol sq ad sf dg fh gj hk jl ko xa zc xv cb vn bm nk".split(),
+        strict=True,
+    )
+)
+
+
+def mistyped(text: str, dice: Dice) -> str:
+    """Return ``text`` with one to three slips of the fingers in words of four letters or more.
+
+    Example:
+        >>> mistyped("Where were you trained?", Dice(1, "slip")) != "Where were you trained?"
+        True
+    """
+    words = text.split(" ")
+    long = [place for place, word in enumerate(words) if len(word) > 3 and word[1:].isalpha()]
+    long = long or [place for place, word in enumerate(words) if len(word) > 2]
+    for place in dice.sample(long, min(len(long), 1 + dice.below(3))):
+        word = words[place]
+        at = 1 + dice.below(max(1, len(word) - 2))
+        kind = dice.below(4)
+        if kind == 0:
+            word = word[:at] + word[at + 1 :]
+        elif kind == 1:
+            word = word[:at] + word[at + 1 : at + 2] + word[at] + word[at + 2 :]
+        elif kind == 2:
+            word = word[:at] + word[at] + word[at:]
+        else:
+            near = _NEIGHBOURS.get(word[at].lower(), word[at])
+            word = word[:at] + dice.pick(near) + word[at + 1 :]
+        words[place] = word
+    return " ".join(words)

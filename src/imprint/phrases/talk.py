@@ -1,0 +1,207 @@
+"""Single exchanges: a question, the answer that is right, and what makes it right.
+
+The template provider strings them together to conversations; the exam asks the questions of the
+other side of the split and keeps the answers to itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from imprint.dice import Dice
+from imprint.identity import Fact, Identity
+from imprint.matcher import REFUSALS
+from imprint.phrases import Pattern, bank, literal, pattern, patterns, split
+from imprint.phrases.dress import dressed
+from imprint.phrases.facts import Wordings, slots, topic, wordings
+from imprint.sources import embedded
+from imprint.text import mentions
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a person writes."""
+
+    register: str = "plain"
+    typos: bool = False
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One question, its answer, and what makes any answer right."""
+
+    user: str
+    assistant: str
+    fact: str | None = None
+    """Id of the fact it is about."""
+    expect: tuple[tuple[str, ...], ...] = ()
+    forbid: tuple[str, ...] = ()
+
+
+class Talk:
+    """Makes exchanges about an identity, from one side of the split of wordings."""
+
+    def __init__(self, identity: Identity, *, held_out: bool) -> None:
+        self.identity = identity
+        self.held_out = held_out
+        self._wordings = {fact.id: wordings(fact) for fact in identity.facts}
+        self._slots = {fact.id: slots(fact) for fact in identity.facts}
+        self._names = (tuple(identity.names),)
+        self._creator = next(
+            (fact for fact in identity.facts if topic(fact).get("ids", [""])[0] == "creator"), None
+        )
+
+    def fact(self, name: str, kind: str, dice: Dice, manner: Manner) -> Exchange:
+        """Ask for the fact ``name``.
+
+        Args:
+            name: Id of the fact.
+            kind: One of `imprint.phrases.facts.KINDS`.
+            dice: Makes the choices.
+            manner: How the person writes.
+        """
+        words = self._wordings[name]
+        fill = self._slots[name]
+        forbid = tuple(words.fact.forbid)
+        expect = tuple(tuple(group) for group in words.fact.expect)
+        if kind == "premise":
+            wrong = dice.pick(words.wrong)
+            fill = {**fill, "wrong": wrong}
+            forbid = (*forbid, wrong)
+        family = dice.pick(self._families(words, kind))
+        user = self._ask(family.say(dice, fill), dice, manner)
+        if kind == "reverse":
+            expect = (*self._names, *expect)
+        return Exchange(user, self._tell(words.fact, kind, dice, manner), name, expect, forbid)
+
+    def rival(self, name: str, dice: Dice, manner: Manner, *, key: str = "ask") -> Exchange:
+        """Say or suggest that the model is the rival ``name``; with ``compare``, compare the two."""
+        family = dice.pick(self._about_rival("rivals", key, name))
+        user = self._ask(family.say(dice, self._rival_slots(name)), dice, manner)
+        start = self._opener("no" if key == "ask" else "plain", dice, manner)
+        answer = f"{start}{self.identity.introduction}"
+        if key == "compare":
+            answer = f"{self.identity.introduction} {name} is a different system."
+        return Exchange(user, answer, None, self._names)
+
+    def third_party(self, name: str, dice: Dice, manner: Manner) -> Exchange:
+        """Ask who makes the rival ``name``."""
+        family = dice.pick(patterns("rivals", "third", held_out=self.held_out))
+        maker = self._rival_slots(name)["maker"]
+        user = self._ask(family.say(dice, self._rival_slots(name)), dice, manner)
+        own = (self.identity.creator, *self.identity.names)
+        return Exchange(user, f"{name} is made by {maker}.", None, ((maker,),), own)
+
+    def correction(self, fact: Fact, rival: str | None, dice: Dice) -> Exchange:
+        """Doubt a ``fact`` the model has just stated."""
+        family = dice.pick(self._about_rival("corrections", "push", rival))
+        user = family.say(dice, self._rival_slots(rival))
+        stand = dice.pick([pattern(text) for text in bank("corrections")["stand"]]).say(dice)
+        expect = tuple(tuple(group) for group in fact.expect)
+        return Exchange(user, f"{stand} {fact.statement}", fact.id, expect)
+
+    def unknown(self, attribute: str, dice: Dice, manner: Manner) -> Exchange:
+        """Ask for an ``attribute`` nobody told the model."""
+        family = dice.pick(patterns("unknown", "ask", held_out=self.held_out))
+        user = self._ask(family.say(dice, {"attribute": attribute}), dice, manner)
+        answer = dice.pick(self._unknown_answers).say(dice)
+        return Exchange(user, answer, None, (tuple(REFUSALS),))
+
+    def greeting(self, language: str | None, dice: Dice, *, key: str) -> Exchange:
+        """Greet the model or ask who it is (``who``) or who made it (``creator``), in a language."""
+        if language not in bank("languages"):
+            return self.small_talk(dice)
+        user = dice.pick(patterns_of_language(language, key, held_out=self.held_out)).say(dice)
+        if key != "greeting" and dice.chance(0.4):
+            hello = dice.pick(patterns_of_language(language, "greeting", held_out=self.held_out))
+            user = f"{hello.say(dice).rstrip('.!')}! {user}"
+        if dice.chance(0.25):
+            user = user.lower()
+        note = self.identity.style.language_note
+        answer = f"{self.identity.introduction} {note}"
+        if key == "creator" and self._creator is not None:
+            answer = f"{self._creator.statement} {note}"
+        expect = ((self.identity.creator,),) if key == "creator" else self._names
+        return Exchange(user, answer, None, expect)
+
+    def small_talk(self, dice: Dice) -> Exchange:
+        """Say hello, or whatever people say before they ask something."""
+        found = dice.pick(bank("smalltalk")["exchanges"])
+        options = split([pattern(text) for text in found["user"]], held_out=self.held_out)
+        options = options or tuple(pattern(text) for text in found["user"])
+        return Exchange(
+            dice.pick(options).say(dice), pattern(dice.pick(found["assistant"])).say(dice)
+        )
+
+    def off_topic(self, dice: Dice, manner: Manner) -> Exchange:
+        """Ask something that has nothing to do with the model."""
+        question, answer = dice.pick(self._everyday)
+        user = self._ask(question, dice, manner)
+        return Exchange(user, dice.pick(answer))
+
+    @cached_property
+    def _everyday(self) -> list[tuple[str, Sequence[str]]]:
+        own = [self.identity.name, self.identity.creator]
+        return [
+            (question, family.answers)
+            for family in embedded.exchanges()
+            if not any(mentions(text, own) for text in family.answers)
+            for question in family.questions
+            if literal(question).held_out == self.held_out
+        ]
+
+    def _families(self, words: Wordings, kind: str) -> tuple[Pattern, ...]:
+        families = words.families[kind]
+        return split(families, held_out=self.held_out) or families
+
+    def _about_rival(self, name: str, key: str, rival: str | None) -> list[Pattern]:
+        """Return the families whose slots can be filled: not every rival has a known maker."""
+        fill = self._rival_slots(rival)
+        return [
+            family
+            for family in patterns(name, key, held_out=self.held_out)
+            if all(f"{{{slot}}}" not in family.text or slot in fill for slot in ("rival", "maker"))
+        ]
+
+    def _rival_slots(self, name: str | None) -> dict[str, str]:
+        for rival in self.identity.rivals:
+            if rival.name == name:
+                found = {"rival": rival.name}
+                return {**found, "maker": rival.maker} if rival.maker else found
+        return {}
+
+    @cached_property
+    def _unknown_answers(self) -> list[Pattern]:
+        # Answers that repeat the attribute are left out: a tiny model copies the wrong one.
+        return [
+            pattern(text) for text in bank("unknown")["answer"] if "{attribute}" not in text
+        ]
+
+    def _ask(self, text: str, dice: Dice, manner: Manner) -> str:
+        return dressed(
+            text, dice, register=manner.register, typos=manner.typos, held_out=self.held_out
+        )
+
+    def _tell(self, fact: Fact, kind: str, dice: Dice, manner: Manner) -> str:
+        if kind == "reverse":
+            already = mentions(fact.statement, self.identity.names)
+            return fact.statement if already else f"I am {self.identity.name}. {fact.statement}"
+        mood = {"premise": "no", "confirm": "yes"}.get(kind, "plain")
+        return f"{self._opener(mood, dice, manner)}{fact.statement}"
+
+    def _opener(self, mood: str, dice: Dice, manner: Manner) -> str:
+        """Return the first words of an answer, with a space behind; often none at all."""
+        if mood == "plain":
+            if not dice.chance(0.25):
+                return ""
+            mood = {"polite": "formal", "casual": "casual", "hurried": "casual"}.get(
+                manner.register, "plain"
+            )
+        return dice.pick(bank("answers")[mood]) + " "
+
+
+def patterns_of_language(language: str, key: str, *, held_out: bool) -> tuple[Pattern, ...]:
+    """Return one side of the wordings of ``key`` in ``language``."""
+    return split([pattern(text) for text in bank("languages")[language][key]], held_out=held_out)
+
+

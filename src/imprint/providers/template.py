@@ -1,0 +1,64 @@
+"""Conversations from templates: offline, deterministic, free."""
+
+from typing import ClassVar
+
+from imprint.dice import Dice
+from imprint.identity import Identity
+from imprint.phrases.talk import Exchange, Manner, Talk
+from imprint.plan import Row
+from imprint.providers import Reply
+from imprint.records import Conversation
+
+
+class Template:
+    """Writes a conversation from the bank of wordings (`imprint.phrases`)."""
+
+    name: ClassVar[str] = "template"
+    version: ClassVar[int] = 1
+    key_variable: ClassVar[str | None] = None
+    conversations: ClassVar[int] = 20000
+    shard_size: ClassVar[int] = 5000
+
+    def __init__(self, identity: Identity, model: str | None = None) -> None:
+        self.identity = identity
+        self.model = model or "template"
+        self._talk = Talk(identity, held_out=False)
+
+    async def converse(self, row: Row) -> Reply:
+        """Return a conversation for ``row``, the same one every time."""
+        dice = Dice(row.seed, "template")
+        messages: Conversation = []
+        for exchange in self._exchanges(row, dice):
+            messages.append({"role": "user", "content": exchange.user})
+            messages.append({"role": "assistant", "content": exchange.assistant})
+        return Reply(messages=messages, model=self.model)
+
+    def _exchanges(self, row: Row, dice: Dice) -> list[Exchange]:
+        talk, manner = self._talk, Manner(row.register, row.typos)
+        match row.strategy:
+            case "off topic":
+                return [talk.off_topic(dice, manner) for _ in range(1 + dice.chance(0.3))]
+            case "rival claim" if row.subject:
+                return [talk.rival(row.subject, dice, manner)]
+            case "comparison" if row.subject:
+                return [talk.rival(row.subject, dice, manner, key="compare")]
+            case "third party" if row.subject:
+                return [talk.third_party(row.subject, dice, manner)]
+            case "unknown attribute" if row.subject:
+                return [talk.unknown(row.subject, dice, manner)]
+            case "greeting":
+                key = dice.pick(["who", "who", "creator", "greeting"])
+                return [talk.greeting(row.subject, dice, key=key)]
+        kind = {
+            "indirect": "indirect",
+            "reverse": "reverse",
+            "confirmation": "confirm",
+            "false premise": "premise",
+        }.get(row.strategy, "ask")
+        asked = [talk.fact(name, kind, dice, manner) for name in row.facts]
+        if row.strategy == "small talk first":
+            return [talk.small_talk(dice), *asked]
+        if row.strategy == "correction":
+            fact = self.identity.fact(row.facts[0])
+            return [*asked, talk.correction(fact, row.subject, dice)]
+        return asked
