@@ -1,0 +1,97 @@
+"""Everyday questions with true, short answers: general chat that is about no model at all.
+
+The content is in data/chat/*.yaml: families of questions that share their answers, one by one or
+as tables of rows put into patterns. Sums are worked out here.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from imprint.sources import arithmetic
+
+
+@dataclass(frozen=True)
+class Family:
+    """Several ways to ask one thing, and several ways to answer."""
+
+    id: str
+    topic: str
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+    follow_ups: tuple[tuple[str, str], ...] = ()
+    """What the same person may ask next, and the answer."""
+    lure: bool = False
+    """Asks about something else in words that questions about a model also use."""
+
+
+def load(name: str) -> Any:
+    """Return the value in the YAML file ``name`` of the package's data folder."""
+    text = files("imprint.sources").joinpath("data", name).read_text(encoding="utf-8")
+    # libyaml reads the same values about ten times faster; some builds of PyYAML lack it
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def listed(folder: str) -> list[str]:
+    """Return the names of the YAML files in ``folder`` of the data folder, sorted."""
+    place = files("imprint.sources").joinpath("data", folder)
+    return sorted(
+        f"{folder}/{file.name}" for file in place.iterdir() if file.name.endswith(".yaml")
+    )
+
+
+@cache
+def groups() -> tuple[tuple[Family, ...], ...]:
+    """Return all families; those that come from one table stand together."""
+    found: list[tuple[Family, ...]] = []
+    for name in listed("chat"):
+        content = load(name)
+        found += [_group(entry, content["topic"]) for entry in content["families"]]
+    return (*found, *_sums())
+
+
+def exchanges() -> list[Family]:
+    """Return every family of everyday questions, in a fixed order."""
+    return [family for group in groups() for family in group]
+
+
+def _group(entry: dict[str, Any], topic: str) -> tuple[Family, ...]:
+    """Return the families of one entry: itself, or one for each row of its table."""
+    if "rows" not in entry:
+        return (_family(entry, topic, entry["id"], {}),)
+    return tuple(
+        _family(
+            entry, topic, f"{entry['id']}-{row[0]}", dict(zip(entry["columns"], row, strict=True))
+        )
+        for row in entry["rows"]
+    )
+
+
+def _family(entry: dict[str, Any], topic: str, name: str, row: dict[str, object]) -> Family:
+    def filled(text: str) -> str:
+        text = text.format_map(row) if row else text
+        return text[:1].upper() + text[1:]
+
+    return Family(
+        id=name.lower().replace(" ", "-"),
+        topic=topic,
+        questions=tuple(map(filled, entry["questions"])),
+        answers=tuple(map(filled, entry["answers"])),
+        follow_ups=tuple(
+            (filled(question), filled(answer)) for question, answer in entry.get("follow_ups", [])
+        ),
+        lure=entry.get("lure", False),
+    )
+
+
+def _sums() -> list[tuple[Family, ...]]:
+    return [
+        tuple(
+            Family(id=sum_.id, topic="arithmetic", questions=sum_.questions, answers=sum_.answers)
+            for sum_ in group
+        )
+        for group in arithmetic.groups()
+    ]
