@@ -1,0 +1,92 @@
+# Nicknames: every target is a Snakemake target or an `imprint` command, and holds no logic.
+
+PYTHON ?= python3
+CORES ?= all
+PROFILE ?= default
+RUN := .venv/bin/python -m
+IMPRINT := .venv/bin/imprint
+
+OPTIONS := $(if $(IDENTITY),"identity=$(IDENTITY)") $(if $(SCALE),"scale=$(SCALE)") \
+  $(if $(PROVIDER),"provider=$(PROVIDER)") $(if $(SEED),"seed=$(SEED)")
+WHERE := --cores $(CORES) --workflow-profile profiles/$(PROFILE) \
+  $(if $(CONFIG),--configfile $(CONFIG)) $(if $(strip $(OPTIONS)),--config $(OPTIONS))
+SNAKEMAKE := $(RUN) snakemake $(WHERE)
+READY := .venv/.ready
+
+.PHONY: help identity plan chat ask report summary test check format adopt verify schemas lock bench unlock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n%s\n' "With identity and plan: IDENTITY=file.yaml SCALE=tiny PROVIDER=template PROFILE=default CORES=2"
+
+##@ Make a model that knows who it is
+identity: $(READY) ## The whole pipeline: whatever is out of date, and nothing else
+	@$(SNAKEMAKE) data
+	@$(SNAKEMAKE)
+	@$(IMPRINT) summary
+
+plan: $(READY) ## What `make identity` would do, why, and how long it would take
+	@$(IMPRINT) plan -- $(WHERE)
+
+##@ Use it
+chat: $(READY) ## Talk to the model
+	@$(IMPRINT) chat
+
+ask: $(READY) ## One question: make ask Q="Who are you?"
+	@$(IMPRINT) ask "$(or $(Q),Who are you?)"
+
+summary: $(READY) ## What the model knows about itself, as a table
+	@$(IMPRINT) summary
+
+report: $(READY) ## The whole story, with pictures
+	@$(SNAKEMAKE) results/report/report.md
+	@$(IMPRINT) report
+
+##@ Look after results
+verify: $(READY) ## Compare every result with the hashes in its manifest
+	@$(IMPRINT) verify
+
+adopt: $(READY) ## Take over results/ from another machine without building it again
+	@$(IMPRINT) adopt -- $(WHERE)
+
+unlock: $(READY) ## Open a folder that a killed run has left locked
+	@$(SNAKEMAKE) --unlock
+
+##@ Work on imprint
+test: $(READY) ## All tests
+	@$(RUN) pytest
+
+check: $(READY) ## Format, lint and types
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	.venv/bin/snakefmt --check Snakefile rules
+	$(RUN) snakemake --lint
+	$(RUN) mypy
+
+format: $(READY) ## Format everything
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+	.venv/bin/snakefmt Snakefile rules
+
+schemas: $(READY) ## Write workflow/schemas and config/README.md anew, after a change of settings
+	@$(IMPRINT) schemas
+
+bench: $(READY) ## Measure: make bench AREA=training
+	@$(RUN) benchmarks.$(or $(AREA),training)
+
+lock: $(READY) ## Write requirements.txt anew from what is installed
+	@$(RUN) pip freeze --exclude-editable | grep -Ev '^(nvidia-|cuda-|triton==)|@' \
+	  | sed -E 's/\+[a-z0-9.]+$$//' > requirements.txt
+
+# Once, and again when the pins change. The tests of the version go first, so that an old Python
+# is told from a broken download.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	  "error: imprint needs Python 3.11 or newer. Name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	@echo "Setting up .venv with the pinned packages: once, some minutes, mostly PyTorch ..."
+	@$(PYTHON) -m venv .venv
+	@$(RUN) pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+	@echo "Set up."

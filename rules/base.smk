@@ -1,0 +1,27 @@
+# Pretrain a model on plain text.
+rule base:
+    input:
+        corpus="results/corpus/text.jsonl",
+        validation="results/corpus/text.val.jsonl",
+        tokenizer="results/tokenizer/tokenizer.json",
+    output:
+        checkpoint="results/base.pt",
+        manifest="results/base.json",
+        metrics="results/metrics/base.jsonl",
+    log:
+        "results/logs/base.log",
+    threads: 2
+    resources:
+        gpu=0,
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        version=recipe.version("base"),
+        settings=shaping("base"),
+    message:
+        "Pretraining on plain text"
+    shell:
+        TRAIN + " base --corpus {input.corpus} --validation {input.validation}"
+        " --tokenizer {input.tokenizer} --settings {params.settings:q}"
+        " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
+        + SHOWN

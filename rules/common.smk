@@ -1,0 +1,62 @@
+"""What every rule file shares: checked settings, versions, and how training is started."""
+
+import json
+import sys
+from pathlib import Path
+
+from imprint import identity, recipe, settings
+from imprint.artifacts import digest
+from imprint.errors import ImprintError
+
+ROOT = Path(str(workflow.current_basedir)).parent
+
+# Refused here, a mistake costs a second; refused in a job, it may cost a night. Leaving by
+# sys.exit shows the message alone, without the line of this file that Snakemake would add.
+try:
+    SETTINGS = settings.resolve(config, root=ROOT)
+    recipe.check(SETTINGS)
+    # By meaning, not by bytes: a comment, another order of keys or another file name re-run nothing.
+    WHO = digest(identity.load(Path(SETTINGS.identity)).model_dump())
+    SHARDS = recipe.shards(SETTINGS)
+except ImprintError as error:
+    sys.exit(f"error: {error}")
+
+
+def shaping(stage):
+    """Return the settings that shape the output of a stage, as a function for `params:`.
+
+    (A function, since Snakemake would take the braces of a plain string for wildcards.)
+    """
+    text = json.dumps(recipe.settings(stage, SETTINGS), sort_keys=True)
+    return lambda wildcards: text
+
+
+def identity_of(stage):
+    """Return the identity's conversations as inputs of a stage; none where they are kept out."""
+    if stage not in SETTINGS.identity_stages:
+        return {}
+    return {
+        "identity": "results/identity.jsonl",
+        "validation": "results/identity.val.jsonl",
+    }
+
+
+PYTHON = sys.executable
+
+# What these inputs are to the command line of a training stage.
+WITH_IDENTITY = {
+    stage: "".join(f" --{name} {path}" for name, path in identity_of(stage).items())
+    for stage in ("mid", "sft")
+}
+
+# With more than one GPU, torchrun starts one process for each. Without it one process starts at
+# once: torchrun would import torch a second time, 2 s on two cores.
+TRAIN = (
+    "{PYTHON:q}"
+    " $([ {resources.gpu} -gt 1 ] &&"
+    " echo -m torch.distributed.run --standalone --nproc-per-node {resources.gpu})"
+    " workflow/scripts/train.py"
+)
+
+# The log gets everything; so does the terminal, where a long job should be seen to move.
+SHOWN = " 2>&1 | tee {log} >&2"

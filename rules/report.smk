@@ -1,0 +1,24 @@
+# Gather evaluations, manifests and loss curves into one page.
+rule report:
+    input:
+        evaluations=expand("results/eval/{stage}.json", stage=["base", "mid", "sft"]),
+        manifests=[
+            "results/identity.json",
+            "results/corpus/manifest.json",
+            "results/tokenizer/manifest.json",
+            *expand("results/{stage}.json", stage=["base", "mid", "sft"]),
+        ],
+        metrics=expand("results/metrics/{stage}.jsonl", stage=["base", "mid", "sft"]),
+    output:
+        page="results/report/report.md",
+    log:
+        "results/logs/report.log",
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=recipe.code("report"),
+    message:
+        "Writing the report"
+    script:
+        "../workflow/scripts/report.py"

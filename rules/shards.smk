@@ -1,0 +1,22 @@
+# Have a provider write the conversations of a shard.
+rule shards:
+    input:
+        plan="results/plan/{shard}.json",
+    output:
+        jsonl=ensure("results/shards/{shard}.jsonl", non_empty=True),
+        manifest="results/shards/{shard}.json",
+    log:
+        "results/logs/shards/{shard}.log",
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        version=recipe.version("shards"),
+        provider=SETTINGS.provider,
+        provider_version=recipe.settings("shards", SETTINGS)["provider_version"],
+        model=lambda wildcards: SETTINGS.provider_model or "",
+    message:
+        "Writing the conversations of shard {wildcards.shard}"
+    shell:
+        "{PYTHON:q} workflow/scripts/shards.py --plan {input.plan}"
+        " --provider {params.provider:q} --model {params.model:q} --out {output.jsonl} --log {log}"

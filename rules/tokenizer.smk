@@ -1,0 +1,21 @@
+# Learn how to cut text into tokens.
+rule tokenizer:
+    input:
+        corpus="results/corpus/text.jsonl",
+    output:
+        tokenizer="results/tokenizer/tokenizer.json",
+        manifest="results/tokenizer/manifest.json",
+    log:
+        "results/logs/tokenizer.log",
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        version=recipe.version("tokenizer"),
+        settings=shaping("tokenizer"),
+    message:
+        "Learning how to cut text into tokens"
+    shell:
+        "{PYTHON:q} workflow/scripts/tokenizer.py --corpus {input.corpus}"
+        " --settings {params.settings:q} --out {output.tokenizer} --manifest {output.manifest}"
+        " > {log} 2>&1"

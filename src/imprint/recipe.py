@@ -1,0 +1,185 @@
+"""What shapes each stage: the settings, the version or the code, and nothing else.
+
+The workflow makes these its rule params, so they alone decide what is out of date, whatever else
+changes. A slow or paid stage counts by the VERSION in its module, which a person raises; a cheap
+one by its code, comments and docstrings left out.
+"""
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from imprint import providers, sources
+from imprint.errors import ConfigError
+from imprint.settings import Settings, Training
+
+STAGES = (
+    "plan",
+    "shards",
+    "identity",
+    "corpus",
+    "tokenizer",
+    "base",
+    "mid",
+    "sft",
+    "evaluate",
+    "report",
+)
+"""In the order in which they run."""
+
+LIBRARY = Path(str(files("imprint")))
+
+_VERSION = re.compile(r"^VERSION = (\d+)$", re.MULTILINE)
+
+
+def version(stage: str, library: Path = LIBRARY) -> int:
+    """Return the VERSION in the module of ``stage``, read without importing it (and torch).
+
+    Raises:
+        ValueError: The module has no line ``VERSION = <integer>``.
+    """
+    found = _VERSION.search((library / "stages" / f"{stage}.py").read_text(encoding="utf-8"))
+    if found is None:
+        raise ValueError(f"stages/{stage}.py: no line `VERSION = <integer>`. Add one.")
+    return int(found.group(1))
+
+
+def code(stage: str, library: Path = LIBRARY) -> str:
+    """Return a digest of what the module of ``stage`` and every module it imports here compute.
+
+    Comments, docstrings and layout are left out: they change no result.
+
+    Example:
+        >>> len(code("report"))
+        12
+    """
+    digest = hashlib.sha256()
+    seen: set[str] = set()
+    waiting = [f"imprint.stages.{stage}"]
+    trees: dict[str, str] = {}
+    while waiting:
+        name = waiting.pop()
+        path = _file(name, library)
+        if name in seen or path is None:
+            continue
+        seen.add(name)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        waiting.extend(_imported(tree))
+        trees[name] = _dump(tree)
+    for name in sorted(trees):
+        digest.update(f"{name}\n{trees[name]}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _file(name: str, library: Path) -> Path | None:
+    path = library.joinpath(*name.split(".")[1:])
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.startswith("imprint."))
+
+
+def _dump(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [  # type: ignore[attr-defined]
+                line
+                for line in body
+                if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+            ]
+    return ast.dump(tree)
+
+
+def settings(stage: str, given: Settings) -> dict[str, Any]:
+    """Return the part of the settings that shapes the output of ``stage``, as plain types.
+
+    What only shapes the run, such as the time between two saved states, is left out.
+    """
+    if stage == "plan":
+        return {"seed": given.seed}
+    if stage == "shards":
+        provider = providers.find(given.provider)
+        return {
+            "provider": given.provider,
+            "model": given.provider_model,
+            "provider_version": provider.version,
+        }
+    if stage == "identity":
+        return {
+            "validation": given.validation,
+            "near_duplicate": given.near_duplicate,
+            "per_suite": given.evaluation.per_suite,
+            "seed": given.seed,
+        }
+    if stage == "corpus":
+        source = sources.find(given.corpus.source)
+        return {**given.corpus.model_dump(), "source_version": source.version, "seed": given.seed}
+    if stage == "tokenizer":
+        return {"vocabulary": given.model.vocabulary}
+    if stage == "base":
+        return {
+            "model": given.model.model_dump(),
+            "training": _training(given.base),
+            "seed": given.seed,
+        }
+    if stage in ("mid", "sft"):
+        tuning = given.mid if stage == "mid" else given.sft
+        return {
+            "training": _training(tuning),
+            "chat_version": sources.find(tuning.chat).version,
+            "seed": given.seed,
+        }
+    if stage == "evaluate":
+        return {**given.evaluation.model_dump(), "seed": given.seed}
+    return {}
+
+
+def _training(stage: Training) -> dict[str, Any]:
+    return stage.model_dump(exclude={"checkpoint_minutes"})
+
+
+def shards(given: Settings) -> dict[str, tuple[int, int]]:
+    """Return the name of each shard, with the first conversation in it and the first beyond it.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> shards(SimpleNamespace(provider="template", conversations=120, shard_size=50))
+        {'0000': (0, 50), '0001': (50, 100), '0002': (100, 120)}
+    """
+    provider = providers.find(given.provider)
+    count = given.conversations or provider.conversations
+    size = given.shard_size or provider.shard_size
+    return {
+        f"{index:04d}": (start, min(start + size, count))
+        for index, start in enumerate(range(0, count, size))
+    }
+
+
+def check(given: Settings) -> None:
+    """Refuse a configuration that names a provider or a source nobody has installed.
+
+    Raises:
+        ConfigError: Such a name is in the settings; the message says which there are.
+    """
+    try:
+        providers.find(given.provider)
+        for name in (given.corpus.source, given.mid.chat, given.sft.chat):
+            sources.find(name)
+    except ConfigError as error:
+        raise ConfigError(f"config/config.yaml: {error}") from None
