@@ -1,6 +1,7 @@
 """The identity: who a model is, what it must not claim to be, and what it cannot know."""
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,9 @@ from pydantic import (
 from imprint import yamlfile
 from imprint.errors import IdentityError
 from imprint.text import meets, mentions
+
+Fault = tuple[yamlfile.Location, str]
+"""Where something is wrong in the file, and what to tell the user."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
@@ -70,7 +74,7 @@ class Rival(Part):
 class Style(Part):
     """How the model talks."""
 
-    ascii: bool = Field(default=True, description="Answer in plain ASCII characters only.")
+    ascii: bool = Field(default=False, description="Answer in plain ASCII characters only.")
     tone: Text = Field(default="friendly, plain and brief", description="In a few words.")
     languages: list[Text] = Field(
         default=["Spanish", "French", "German"],
@@ -120,41 +124,16 @@ class Identity(Part):
     )
     style: Style = Field(default=Style(), description="How it talks.")
 
-    @field_validator("facts")
-    @classmethod
-    def _ids_are_unique(cls, facts: list[Fact]) -> list[Fact]:
-        seen: set[str] = set()
-        for fact in facts:
-            key = fact.id.casefold()
-            if key in seen:
-                raise ValueError(
-                    f"two facts have the id {fact.id!r}. Rename or delete one of them."
-                )
-            seen.add(key)
-        return facts
-
     @field_validator("rivals", mode="before")
     @classmethod
     def _plain_names_are_rivals(cls, rivals: object) -> object:
         if isinstance(rivals, list):
-            return [{"name": rival} if isinstance(rival, str) else rival for rival in rivals]
+            known = {rival.name: rival for rival in DEFAULT_RIVALS}
+            return [
+                known.get(rival, {"name": rival}) if isinstance(rival, str) else rival
+                for rival in rivals
+            ]
         return rivals
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Identity":
-        own = {name.casefold() for name in self.names}
-        for rival in self.rivals:
-            if rival.name.casefold() in own:
-                raise ValueError(
-                    f"rivals: {rival.name!r} is the model's own name. Delete it from the list."
-                )
-        for fact in self.facts:
-            if self.style.ascii and not fact.statement.isascii():
-                raise ValueError(
-                    f"facts: the statement of {fact.id!r} has characters beyond ASCII. "
-                    "Spell it in ASCII, or set style.ascii to false."
-                )
-        return self
 
     @property
     def names(self) -> list[str]:
@@ -179,18 +158,57 @@ def load(path: Path) -> Identity:
         IdentityError: It is wrong; the message names file, line, key and remedy.
     """
     data, lines = yamlfile.load(path, error=IdentityError)
-    faults = []
+    _refuse(path, lines, _placeholders(data))
+    found = yamlfile.validated(Identity, data, path=path, lines=lines, error=IdentityError)
+    _refuse(path, lines, _contradictions(found))
+    return found
+
+
+def _refuse(path: Path, lines: yamlfile.Lines, faults: Iterable[Fault]) -> None:
+    messages = [
+        f"{path}:{lines.nearest(location)}: {yamlfile.dotted(location)}{said}"
+        for location, said in faults
+    ]
+    if messages:
+        raise IdentityError("\n".join(messages))
+
+
+def _placeholders(data: object) -> Iterator[Fault]:
     for location, text in _texts(data, ()):
         found = PLACEHOLDER.search(text)
         if found:
-            key = ".".join(str(part) for part in location)
-            faults.append(
-                f"{path}:{lines.nearest(location)}: {key}: {found.group()!r} looks like a placeholder "
-                "that was left over. Write the real text."
+            said = f"{found.group()!r} looks like a placeholder that was left over."
+            yield location, f"{said} Write the real text."
+
+
+def _contradictions(identity: Identity) -> Iterator[Fault]:
+    """Find what each value allows by itself, but not all of them together."""
+    seen: set[str] = set()
+    for number, fact in enumerate(identity.facts):
+        if fact.id.casefold() in seen:
+            yield (
+                ("facts", number, "id"),
+                f"two facts have the id {fact.id!r}. Rename or delete one of them.",
             )
-    if faults:
-        raise IdentityError("\n".join(faults))
-    return yamlfile.validated(Identity, data, path=path, lines=lines, error=IdentityError)
+        seen.add(fact.id.casefold())
+        if identity.style.ascii and not fact.statement.isascii():
+            yield (
+                ("facts", number, "statement"),
+                "has characters beyond ASCII. Spell it in ASCII, or set style.ascii to false.",
+            )
+    if identity.style.ascii and not identity.introduction.isascii():
+        yield (
+            ("name",),
+            "name, kind or creator has characters beyond ASCII. Spell it in ASCII, or set "
+            "style.ascii to false.",
+        )
+    own = {name.casefold() for name in identity.names}
+    for number, rival in enumerate(identity.rivals):
+        if rival.name.casefold() in own:
+            yield (
+                ("rivals", number),
+                f"{rival.name!r} is the model's own name. Delete it from the list.",
+            )
 
 
 def _texts(value: object, location: yamlfile.Location) -> list[tuple[yamlfile.Location, str]]:

@@ -20,7 +20,7 @@ def reported(stream: io.TextIOBase | None = None) -> Iterator[None]:
     try:
         yield
     except ImprintError as error:
-        print(f"error: {error}", file=stream or sys.stderr, flush=True)  # noqa: T201
+        print(f"error: {error}", file=stream or sys.stderr, flush=True)
         raise SystemExit(1) from None
 
 

@@ -162,5 +162,5 @@ def resolve(
         raise ConfigError(f"{path}: scale: no scale is named {name!r}. Choose one of: {names}.")
     scale, lines = yamlfile.load(file)
     yamlfile.validated(Scale, scale, path=file.relative_to(root), lines=lines)
-    lines = yamlfile.load(root / path)[1] if (root / path).is_file() else None
-    return yamlfile.validated(Settings, merged(scale, config), path=path, lines=lines)
+    given = yamlfile.load(root / path)[1] if (root / path).is_file() else None
+    return yamlfile.validated(Settings, merged(scale, config), path=path, lines=given)

@@ -13,7 +13,7 @@ Location = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Lines(dict[Location, int]):
+class Lines(dict[Location, int]):
     """Line of every key and item of a YAML file, counted from 1."""
 
     def nearest(self, location: Location) -> int:
@@ -23,7 +23,7 @@ class _Lines(dict[Location, int]):
         return self.get(location, 1)
 
 
-def load(path: Path, *, error: type[ConfigError] = ConfigError) -> tuple[dict[str, Any], _Lines]:
+def load(path: Path, *, error: type[ConfigError] = ConfigError) -> tuple[dict[str, Any], Lines]:
     """Return the mapping in ``path`` and the line of each of its parts.
 
     Raises:
@@ -43,13 +43,14 @@ def load(path: Path, *, error: type[ConfigError] = ConfigError) -> tuple[dict[st
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
         problem = getattr(cause, "problem", None) or str(cause).splitlines()[0]
         raise error(
-            f"{where}: not valid YAML: {problem}. Check the indentation; quote values with ':' or '#'."
+            f"{where}: not valid YAML: {problem}. "
+            "Check the indentation, and quote values that hold ':' or '#'."
         ) from None
     if not isinstance(root, yaml.MappingNode):
         raise error(
             f"{path}:1: should be a mapping of keys to values, such as `name: smarternano`."
         )
-    lines = _Lines()
+    lines = Lines()
     _collect(root, (), lines, path, error)
     data = yaml.safe_load(text)
     assert isinstance(data, dict)
@@ -57,7 +58,7 @@ def load(path: Path, *, error: type[ConfigError] = ConfigError) -> tuple[dict[st
 
 
 def _collect(
-    node: yaml.Node, location: Location, lines: _Lines, path: Path, error: type[ConfigError]
+    node: yaml.Node, location: Location, lines: Lines, path: Path, error: type[ConfigError]
 ) -> None:
     lines.setdefault(location, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
@@ -82,7 +83,7 @@ def validated(
     data: dict[str, Any],
     *,
     path: Path,
-    lines: _Lines | None = None,
+    lines: Lines | None = None,
     error: type[ConfigError] = ConfigError,
 ) -> Model:
     """Return ``data`` as a ``model``.
@@ -104,7 +105,7 @@ def validated(
         for fault in cause.errors():
             location = tuple(part for part in fault["loc"] if part in _keys(data, fault["loc"]))
             where = f"{path}:{lines.nearest(location)}" if lines else f"{path}"
-            messages.append(f"{where}: {_dotted(fault['loc'])}{_say(fault, model)}")
+            messages.append(f"{where}: {dotted(fault['loc'])}{_say(fault, model)}")
         raise error("\n".join(messages)) from None
 
 
@@ -122,7 +123,8 @@ def _keys(data: Any, location: Location) -> list[str | int]:
     return found
 
 
-def _dotted(location: Location) -> str:
+def dotted(location: Location) -> str:
+    """Return ``location`` as a message begins: "facts.0.id: "."""
     return ".".join(str(part) for part in location) + ": " if location else ""
 
 

@@ -42,7 +42,12 @@ def embedded(question: str) -> str | None:
 
 
 def dressed(
-    question: str, dice: Dice, *, register: str = "plain", typos: bool = False, held_out: bool = False
+    question: str,
+    dice: Dice,
+    *,
+    register: str = "plain",
+    typos: bool = False,
+    held_out: bool = False,
 ) -> str:
     """Return ``question`` with what people write around it, in a manner of writing.
 

@@ -36,33 +36,18 @@ class Wordings:
 
 @cache
 def _topics() -> dict[str, dict[str, Any]]:
-    return {
-        path.stem: bank(f"topics/{path.stem}") for path in sorted(FOLDER.glob("topics/*.yaml"))
-    }
+    return {path.stem: bank(f"topics/{path.stem}") for path in sorted(FOLDER.glob("topics/*.yaml"))}
 
 
 def topic(fact: Fact) -> dict[str, Any]:
     """Return the topic bank that ``fact`` belongs to; an empty one if it belongs to none.
 
-    The id decides: a topic whose word is the whole id, then one whose word stands in it; at last a
-    topic whose pattern fits the statement.
+    The id decides, then the statement, by the topic's pattern.
     """
     name = fact.id.casefold().replace("-", " ").replace("_", " ")
-    words = {
-        stem: [word.casefold().replace("-", " ") for word in found["ids"]]
-        for stem, found in _topics().items()
-    }
-    for stem, known in words.items():
-        if name in known:
-            return _topics()[stem]
-    within = [
-        (len(word), stem)
-        for stem, known in words.items()
-        for word in known
-        if re.search(rf"\b{re.escape(word)}\b", name)
-    ]
-    if within:
-        return _topics()[max(within)[1]]
+    for found in _topics().values():
+        if name in [word.casefold().replace("-", " ") for word in found["ids"]]:
+            return found
     for found in _topics().values():
         if "pattern" in found and re.search(found["pattern"], fact.statement):
             return found
@@ -160,12 +145,18 @@ _QUESTIONS = [
     (r"^I was (\w+ed|built|made|written|born|taught) (?:in|at)\b", "Where were you {0}?"),
     (r"^I was (\w+ed|built|made|written|taught) (on|with|for|from)\b", "What were you {0} {1}?"),
     (r"^I (live|work|stand|come|sleep|stay) (?:in|at|on|from|by|near)\b", "Where do you {0}?"),
-    (r"^I (use|like|love|read|speak|guard|watch|serve|need|know|prefer|hate)\b", "What do you {0}?"),
+    (
+        r"^I (use|like|love|read|speak|guard|watch|serve|need|know|prefer|hate)\b",
+        "What do you {0}?",
+    ),
     (r"^I (run|work|depend|rely) (on|with|for)\b", "What do you {0} {1}?"),
     (r"^My ([\w' -]+?) (?:is|are|was|were) ", "What is your {0}?"),
     (r"^My ([\w' -]+?) (?:is|are|was|were) ", "Tell me your {0}."),
     (r"^My ([\w' -]+?) (?:is|are|was|were) ", "Do you have a {0}?"),
-    (r"^I have (?:about |over |around )?[\d,.]+(?: \w+illion)? ([\w' -]+)", "How many {0} do you have?"),
+    (
+        r"^I have (?:about |over |around )?[\d,.]+(?: \w+illion)? ([\w' -]+)",
+        "How many {0} do you have?",
+    ),
     (r"^I have an? ([\w'-]+)", "Do you have a {0}?"),
     (r"^I can ([\w' -]+)", "Can you {0}?"),
     (r"^I can\b", "What can you do?"),

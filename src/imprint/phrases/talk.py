@@ -14,7 +14,7 @@ from imprint.matcher import REFUSALS
 from imprint.phrases import Pattern, bank, literal, pattern, patterns, split
 from imprint.phrases.dress import dressed
 from imprint.phrases.facts import Wordings, slots, topic, wordings
-from imprint.sources import embedded
+from imprint.sources.exchanges import exchanges
 from imprint.text import mentions
 
 
@@ -144,7 +144,7 @@ class Talk:
         own = [self.identity.name, self.identity.creator]
         return [
             (question, family.answers)
-            for family in embedded.exchanges()
+            for family in exchanges()
             if not any(mentions(text, own) for text in family.answers)
             for question in family.questions
             if literal(question).held_out == self.held_out
@@ -173,9 +173,7 @@ class Talk:
     @cached_property
     def _unknown_answers(self) -> list[Pattern]:
         # Answers that repeat the attribute are left out: a tiny model copies the wrong one.
-        return [
-            pattern(text) for text in bank("unknown")["answer"] if "{attribute}" not in text
-        ]
+        return [pattern(text) for text in bank("unknown")["answer"] if "{attribute}" not in text]
 
     def _ask(self, text: str, dice: Dice, manner: Manner) -> str:
         return dressed(
@@ -197,11 +195,9 @@ class Talk:
             mood = {"polite": "formal", "casual": "casual", "hurried": "casual"}.get(
                 manner.register, "plain"
             )
-        return dice.pick(bank("answers")[mood]) + " "
+        return f"{dice.pick(bank('answers')[mood])} "
 
 
 def patterns_of_language(language: str, key: str, *, held_out: bool) -> tuple[Pattern, ...]:
     """Return one side of the wordings of ``key`` in ``language``."""
     return split([pattern(text) for text in bank("languages")[language][key]], held_out=held_out)
-
-
