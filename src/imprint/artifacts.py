@@ -63,7 +63,7 @@ def written(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def storage_error(path: Path, error: OSError) -> Exception:
-    """Say in the user's words why ``path`` could not be written; other errors come back as they are."""
+    """Say in the user's words why ``path`` was not written; other errors come back as they are."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"{path}: the disk is full; nothing was half-written. Free some space and run again."

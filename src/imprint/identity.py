@@ -42,7 +42,7 @@ class Fact(Part):
 
     id: Text = Field(
         max_length=60,
-        description="What the fact is about, as a noun phrase that fits after 'your': 'training data'.",
+        description="What it is about, a noun phrase that fits after 'your': 'training data'.",
     )
     statement: Text = Field(description="The fact, as one sentence the model says about itself.")
     questions: list[Text] = Field(

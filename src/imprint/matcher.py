@@ -34,8 +34,9 @@ def claims_rival(answer: str, identity: Identity) -> bool:
 
     Example:
         >>> from imprint.identity import Identity
+        >>> fact = {"id": "name", "statement": "I am Ada.", "expect": [["Ada"]]}
         >>> identity = Identity.model_validate({"name": "Ada", "kind": "helper", "creator": "Bo",
-        ...     "description": "-", "facts": [{"id": "name", "statement": "I am Ada.", "expect": [["Ada"]]}]})
+        ...     "description": "-", "facts": [fact]})
         >>> claims_rival("I am ChatGPT.", identity), claims_rival("No, I am not ChatGPT.", identity)
         (True, False)
         >>> claims_rival("I was made by OpenAI.", identity)

@@ -65,7 +65,7 @@ DECK = (
     _Card("greeting", 0, 1, 3),
     _Card("off topic", 0, 1, 7),
 )
-"""What 100 rows in a row hold. Tuned on the tiny scale: wordings of facts are what it lacks most."""
+"""What 100 rows in a row hold. Most ask for facts: their wordings are what a tiny model lacks."""
 
 REGISTERS = (
     *("plain", "plain", "plain", "plain", "casual", "casual", "chatty", "chatty"),

@@ -47,9 +47,8 @@ def check(messages: object, where: str, *, last: str = "assistant") -> Conversat
     for number, turn in enumerate(spoken):
         role = ("user", "assistant")[number % 2]
         if turn["role"] != role:
-            raise RecordError(
-                f"{where}: message {number + 1 + len(turns) - len(spoken)} should have role {role!r}"
-            )
+            place = number + 1 + len(turns) - len(spoken)
+            raise RecordError(f"{where}: message {place} should have role {role!r}")
     if not spoken or spoken[-1]["role"] != last:
         raise RecordError(f"{where}: the last message should have role {last!r}")
     return turns

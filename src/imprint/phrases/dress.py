@@ -6,20 +6,26 @@ from collections.abc import Sequence
 from imprint.dice import Dice
 from imprint.phrases import Pattern, bank, patterns
 
+_ASKING = r"(?:what|which|whose|how|where|when|why)\b.*?"
 _BE = r"(is|are|was|were|can|could|will|would|should|must|has|have)"
 _EMBEDDINGS = [
     # "What license are you under?" -> "what license you are under"
-    (rf"^((?:what|which|whose|how|where|when|why)\b.*?) {_BE} (you|I|we|it)\b(.*)$", r"\1 \3 \2\4"),
+    (rf"^({_ASKING}) {_BE} (you|I|we|it)\b(.*)$", r"\1 \3 \2\4"),
     # "What is your name?" -> "what your name is"
     (
-        r"^(what|who|where|how \w+|which \w+) (is|are|was|were) ((?:your|the|my) [\w -]+?)( like| called| made of)?$",
+        r"^(what|who|where|how \w+|which \w+) (is|are|was|were) "
+        r"((?:your|the|my) [\w -]+?)( like| called| made of)?$",
         r"\1 \3 \2\4",
     ),
     # "How many layers do you have?" -> "how many layers you have"
-    (r"^((?:what|which|whose|how|where|when|why)\b.*?) do (you|I|we|people|they) (.*)$", r"\1 \2 \3"),
+    (rf"^({_ASKING}) do (you|I|we|people|they) (.*)$", r"\1 \2 \3"),
     # "Who made you?" -> "who made you"
-    (r"^((?:who|which \w+|what \w+|whose \w+) (?!is\b|are\b|was\b|were\b|do\b|does\b|did\b|am\b|should\b|can\b)\w+ .*)$", r"\1"),
-]  # fmt: skip
+    (
+        r"^((?:who|which \w+|what \w+|whose \w+) "
+        r"(?!(?:is|are|was|were|do|does|did|am|should|can)\b)\w+ .*)$",
+        r"\1",
+    ),
+]
 
 
 def embedded(question: str) -> str | None:

@@ -75,7 +75,7 @@ class Talk:
         return Exchange(user, self._tell(words.fact, kind, dice, manner), name, expect, forbid)
 
     def rival(self, name: str, dice: Dice, manner: Manner, *, key: str = "ask") -> Exchange:
-        """Say or suggest that the model is the rival ``name``; with ``compare``, compare the two."""
+        """Suggest that the model is the rival ``name``; with ``compare``, compare the two."""
         family = dice.pick(self._about_rival("rivals", key, name))
         user = self._ask(family.say(dice, self._rival_slots(name)), dice, manner)
         start = self._opener("no" if key == "ask" else "plain", dice, manner)
@@ -108,7 +108,7 @@ class Talk:
         return Exchange(user, answer, None, (tuple(REFUSALS),))
 
     def greeting(self, language: str | None, dice: Dice, *, key: str) -> Exchange:
-        """Greet the model or ask who it is (``who``) or who made it (``creator``), in a language."""
+        """Greet the model, or ask who it is (``who``) or who made it (``creator``)."""
         if language not in bank("languages"):
             return self.small_talk(dice)
         user = dice.pick(patterns_of_language(language, key, held_out=self.held_out)).say(dice)
