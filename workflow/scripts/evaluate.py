@@ -9,9 +9,8 @@ with logged(snakemake.log[0]):
     evaluate.run(
         checkpoint=Path(snakemake.input.checkpoint),
         tokenizer=Path(snakemake.input.tokenizer),
-        identity=Path(snakemake.input.identity),
+        identity=Path(snakemake.config["identity"]),
         manifest=Path(snakemake.input.manifest),
         out=Path(snakemake.output[0]),
         settings=snakemake.params.settings,
-        seed=snakemake.params.seed,
     )

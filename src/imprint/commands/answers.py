@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from imprint import records
 from imprint.errors import ImprintError, RecordError
-from imprint.records import Conversation
 
 app = typer.Typer()
 
@@ -50,7 +49,7 @@ def ask(
         raise typer.BadParameter("give either a question or --questions FILE.jsonl")
     if out and not questions:
         raise typer.BadParameter("--out goes with --questions")
-    lines = _asked(questions) if questions else [{"messages": _one(" ".join(question or []))}]
+    lines = _asked(questions) if questions else [_one(" ".join(question or []))]
     from imprint.engine import Engine
 
     answers = Engine.load(checkpoint, tokenizer=tokenizer).answer(
@@ -82,8 +81,8 @@ def chat(
     seed: Seed = 0,
 ) -> None:
     """Talk to the model in the terminal, or pipe one question a line into it."""
-    from imprint.terminal import Talk
     from imprint.engine import Engine
+    from imprint.terminal import Talk
 
     engine = Engine.load(checkpoint, tokenizer=tokenizer)
     Talk(
@@ -94,19 +93,19 @@ def chat(
     ).run()
 
 
-def _one(text: str) -> Conversation:
+def _one(text: str) -> dict[str, Any]:
     if not text.strip():
         raise ImprintError('the question is empty. Write it in quotes: imprint ask "Who are you?"')
-    return [{"role": "user", "content": text}]
+    return {"messages": [{"role": "user", "content": text}]}
 
 
-def _asked(path: Path) -> list[dict[str, object]]:
+def _asked(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a file of questions, each with its checked messages.
 
     Raises:
         RecordError: A line is no object with messages that end with the user's.
     """
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for where, value in records.lines(path):
         if not isinstance(value, dict) or "messages" not in value:
             raise RecordError(f'{where}: should be an object with "messages"')

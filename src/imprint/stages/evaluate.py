@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from imprint import exam
-from imprint.artifacts import read_json, sha256, write_json
+from imprint.artifacts import digest, read_json, sha256, write_json
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
 from imprint.identity import load
@@ -28,7 +28,6 @@ def run(
     manifest: Path | None,
     out: Path,
     settings: Mapping[str, Any],
-    seed: int,
 ) -> None:
     """Write the evaluation of ``checkpoint`` to ``out``; equal inputs give equal bytes.
 
@@ -42,15 +41,15 @@ def run(
         manifest: Manifest of the training stage, whose validation losses are passed on; None if
             there is none.
         out: The evaluation, JSON.
-        settings: ``per_suite``, questions in each suite, and ``answer_tokens``, the longest answer.
-        seed: Chooses the questions.
+        settings: ``per_suite``, questions in each suite; ``answer_tokens``, the longest answer;
+            ``seed``, which chooses the questions.
 
     Raises:
         ArtifactError: The checkpoint is missing, damaged, or was trained with another tokenizer.
         IdentityError: The identity file is wrong.
     """
     whom = load(identity)
-    questions = exam.questions(whom, per_suite=settings["per_suite"], seed=seed)
+    questions = exam.questions(whom, per_suite=settings["per_suite"], seed=settings["seed"])
     if not questions:
         raise ArtifactError(f"{identity}: no held-out question can be made from it.")
     engine = Engine.load(checkpoint, tokenizer=tokenizer)
@@ -76,11 +75,10 @@ def run(
             "about": {"name": whom.name, "creator": whom.creator, "file": str(identity)},
             "version": VERSION,
             "settings": dict(settings),
-            "seed": seed,
             "inputs": {
                 "checkpoint": sha256(checkpoint),
                 "tokenizer": sha256(tokenizer),
-                "identity": sha256(identity),
+                "identity": digest(whom.model_dump()),
             },
             "answers": scored["answers"],
         },
