@@ -23,8 +23,8 @@ def plain(text: str) -> str:
 
 
 @cache
-def _position(text: str) -> float:
-    """Return a number from 0 to 1 that depends on the plain text only."""
+def position(text: str) -> float:
+    """Return a number from 0 to 1 that depends on the plain text only; low ones are held out."""
     return int.from_bytes(blake2b(plain(text).encode(), digest_size=7).digest(), "big") / (1 << 56)
 
 
@@ -43,4 +43,4 @@ def is_held_out(text: str, share: float = SHARE) -> bool:
         >>> is_held_out("WHAT IS YOUR NAME")
         True
     """
-    return _position(text) < share
+    return position(text) < share

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from imprint.dice import Dice
-from imprint.heldout import is_held_out
+from imprint.heldout import is_held_out, position
 
 FOLDER = Path(__file__).parent
 
@@ -80,5 +80,12 @@ def patterns(name: str, key: str, *, held_out: bool) -> tuple[Pattern, ...]:
 
 
 def split(families: Sequence[Pattern], *, held_out: bool) -> tuple[Pattern, ...]:
-    """Return the families of the exam, or all others."""
-    return tuple(family for family in families if family.held_out == held_out)
+    """Return the families of the exam, or all others.
+
+    Where the rule for all wordings keeps none of four or more for the exam, the one nearest to it
+    goes there: no question of the exam may be one of training.
+    """
+    exam = {family for family in families if family.held_out}
+    if not exam and len(families) >= 4:
+        exam = {min(families, key=lambda family: position(family.text))}
+    return tuple(family for family in families if (family in exam) == held_out)

@@ -16,9 +16,10 @@ from imprint.identity import Fact
 from imprint.phrases import FOLDER, Pattern, bank, literal, pattern
 from imprint.text import contains
 
-KINDS = ("ask", "indirect", "reverse", "premise", "confirm")
-"""What a family does: asks, wants to know without asking, gives the value and leads back to the
-model, takes something wrong for granted, takes the fact itself for granted."""
+KINDS = ("direct", "ask", "indirect", "reverse", "premise", "confirm", "cloze")
+"""What a family does: asks in the words of the identity file, asks in any words, wants to know
+without asking, gives the value and leads back to the model, takes something wrong for granted,
+takes the fact itself for granted, leaves a gap in it."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,15 @@ def wordings(fact: Fact) -> Wordings:
     """Return every way there is to ask for ``fact``."""
     found, generic = topic(fact), bank("generic")
     families: dict[str, list[Pattern]] = {kind: [] for kind in KINDS}
-    families["ask"] += [literal(question) for question in fact.questions]
+    families["direct"] += [literal(text) for text in (*fact.questions, *_turned(fact.statement))]
+    families["ask"] += families["direct"]
     for kind in ("ask", "indirect", "reverse", "premise"):
         families[kind] += [pattern(text) for text in found.get(kind, [])]
         if kind not in ("reverse", "premise") or not found:
             families[kind] += [pattern(text) for text in generic[kind]]
-    families["ask"] += [literal(text) for text in _turned(fact.statement)]
-    families["ask"] += [
-        literal(text.replace("{start}", start))
-        for start in _starts(fact)
-        for text in bank("frames")["cloze"]
-    ]
+    families["direct"] = families["direct"] or families["ask"]
     families["confirm"] = [pattern(text) for text in generic["confirm"]]
+    families["cloze"] = [pattern(text) for text in bank("frames")["cloze"] if _start(fact)]
     value = _value(fact)
     wrong = tuple(found.get("wrong", ())) or _similar(value)
     return Wordings(
@@ -85,7 +83,8 @@ def slots(fact: Fact) -> dict[str, str]:
     return {
         "about": fact.id.replace("-", " ").replace("_", " "),
         "value": _value(fact),
-        "statement": second_person(fact.statement).rstrip("."),
+        "statement": _inside(second_person(fact.statement)).rstrip("."),
+        "start": _start(fact),
     }
 
 
@@ -131,12 +130,24 @@ def second_person(statement: str) -> str:
     return _SELF.sub(lambda found: _SWAPS[found.group().lower()], statement)
 
 
-def _starts(fact: Fact) -> Iterator[str]:
-    """Yield the statement up to its key word, said to the model."""
+def _inside(sentence: str) -> str:
+    """Return ``sentence`` as it stands inside another one: a name keeps its capital."""
+    first = sentence.split(" ", 1)[0]
+    common = first in _COMMON or first.endswith("ing")
+    return sentence[0].lower() + sentence[1:] if common else sentence
+
+
+_COMMON = frozenset(
+    "A After All An As At Before For From In It On Once The There Two With You Your".split()
+)
+
+
+def _start(fact: Fact) -> str:
+    """Return the statement up to its key word, said to the model; nothing if that says too little."""
     said = second_person(fact.statement)
     place = re.search(rf"(?<!\w){re.escape(_value(fact))}(?!\w)", said, re.IGNORECASE)
-    if place and len(said[: place.start()].split()) >= 2:
-        yield said[: place.start()].strip()
+    start = said[: place.start()].strip() if place else ""
+    return start if len(start.split()) >= 3 else ""
 
 
 _QUESTIONS = [

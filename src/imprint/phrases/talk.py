@@ -68,7 +68,7 @@ class Talk:
             wrong = dice.pick(words.wrong)
             fill = {**fill, "wrong": wrong}
             forbid = (*forbid, wrong)
-        family = dice.pick(self._families(words, kind))
+        family = dice.pick(self._families(words, kind) or self._families(words, "ask"))
         user = self._ask(family.say(dice, fill), dice, manner)
         if kind == "reverse":
             expect = (*self._names, *expect)
@@ -127,11 +127,8 @@ class Talk:
     def small_talk(self, dice: Dice) -> Exchange:
         """Say hello, or whatever people say before they ask something."""
         found = dice.pick(bank("smalltalk")["exchanges"])
-        options = split([pattern(text) for text in found["user"]], held_out=self.held_out)
-        options = options or tuple(pattern(text) for text in found["user"])
-        return Exchange(
-            dice.pick(options).say(dice), pattern(dice.pick(found["assistant"])).say(dice)
-        )
+        user = pattern(dice.pick(found["user"])).say(dice)
+        return Exchange(user, pattern(dice.pick(found["assistant"])).say(dice))
 
     def off_topic(self, dice: Dice, manner: Manner) -> Exchange:
         """Ask something that has nothing to do with the model."""
@@ -151,8 +148,7 @@ class Talk:
         ]
 
     def _families(self, words: Wordings, kind: str) -> tuple[Pattern, ...]:
-        families = words.families[kind]
-        return split(families, held_out=self.held_out) or families
+        return split(words.families[kind], held_out=self.held_out)
 
     def _about_rival(self, name: str, key: str, rival: str | None) -> list[Pattern]:
         """Return the families whose slots can be filled: not every rival has a known maker."""
@@ -184,6 +180,8 @@ class Talk:
         if kind == "reverse":
             already = mentions(fact.statement, self.identity.names)
             return fact.statement if already else f"I am {self.identity.name}. {fact.statement}"
+        if kind == "cloze":
+            return fact.statement
         mood = {"premise": "no", "confirm": "yes"}.get(kind, "plain")
         return f"{self._opener(mood, dice, manner)}{fact.statement}"
 

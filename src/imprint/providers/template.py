@@ -10,6 +10,16 @@ from imprint.providers import Reply
 from imprint.records import Conversation
 
 
+_KINDS = {
+    "direct": ["direct"],
+    "indirect": ["indirect"],
+    "reverse": ["reverse"],
+    "confirmation": ["confirm", "confirm", "cloze"],
+    "false premise": ["premise"],
+}
+"""Kinds of wording (`imprint.phrases.facts.KINDS`) that a strategy of the plan draws from."""
+
+
 class Template:
     """Writes a conversation from the bank of wordings (`imprint.phrases`)."""
 
@@ -49,13 +59,8 @@ class Template:
             case "greeting":
                 key = dice.pick(["who", "who", "creator", "greeting"])
                 return [talk.greeting(row.subject, dice, key=key)]
-        kind = {
-            "indirect": "indirect",
-            "reverse": "reverse",
-            "confirmation": "confirm",
-            "false premise": "premise",
-        }.get(row.strategy, "ask")
-        asked = [talk.fact(name, kind, dice, manner) for name in row.facts]
+        kinds = _KINDS.get(row.strategy, ["ask"])
+        asked = [talk.fact(name, dice.pick(kinds), dice, manner) for name in row.facts]
         if row.strategy == "small talk first":
             return [talk.small_talk(dice), *asked]
         if row.strategy == "correction":
