@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from imprint import identity, recipe, settings
+from imprint import identity, lockfile, recipe, settings
 from imprint.artifacts import digest
 from imprint.errors import ImprintError
 
@@ -20,6 +20,9 @@ try:
     SHARDS = recipe.shards(SETTINGS)
 except ImprintError as error:
     sys.exit(f"error: {error}")
+
+if lockfile.open_if_dead(Path(".snakemake")):
+    print("note: the last run was killed; its lock is removed.", file=sys.stderr)
 
 
 def shaping(stage):
@@ -42,6 +45,7 @@ def identity_of(stage):
 
 
 PYTHON = sys.executable
+MODEL = SETTINGS.provider_model or ""
 
 # What these inputs are to the command line of a training stage.
 WITH_IDENTITY = {

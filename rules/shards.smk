@@ -12,11 +12,9 @@ rule shards:
         runtime=60,
     params:
         version=recipe.version("shards"),
-        provider=SETTINGS.provider,
-        provider_version=recipe.settings("shards", SETTINGS)["provider_version"],
-        model=lambda wildcards: SETTINGS.provider_model or "",
+        settings=shaping("shards"),
     message:
         "Writing the conversations of shard {wildcards.shard}"
     shell:
         "{PYTHON:q} workflow/scripts/shards.py --plan {input.plan}"
-        " --provider {params.provider:q} --model {params.model:q} --out {output.jsonl} --log {log}"
+        " --provider {SETTINGS.provider:q} --model {MODEL:q} --out {output.jsonl} --log {log}"

@@ -7,7 +7,7 @@ from imprint.stages import plan
 
 with logged(snakemake.log[0]):
     plan.run(
-        identity=Path(snakemake.input.identity),
+        identity=Path(snakemake.config["identity"]),
         shard=snakemake.wildcards.shard,
         start=snakemake.params.start,
         stop=snakemake.params.stop,
