@@ -93,8 +93,8 @@ def _word_pairs(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int
 def _signatures(pairs_W: NDArray[np.int64], ends: NDArray[np.int64]) -> Signatures:
     """Return the MinHash signature of each text: T x H."""
     values_W = pairs_W.astype(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        values_W = (values_W ^ (values_W >> np.uint64(shift))) * np.uint64(factor)
+    for shift, mixer in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        values_W = (values_W ^ (values_W >> np.uint64(shift))) * np.uint64(mixer)
     dice = Dice(HASHES, "signatures")
     result_TH = np.empty((len(ends) - 1, HASHES), dtype=np.uint64)
     for place in range(HASHES if len(result_TH) else 0):

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imprint.errors import ImprintError, ProviderBusy, ProviderError
 from imprint.plan import Row
+from imprint.progress import Progress
 from imprint.providers import Provider, Reply
 
 logger = logging.getLogger("imprint")
@@ -18,8 +18,8 @@ IN_FLIGHT = 16
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each new attempt when the provider is busy."""
 
-SAY_EVERY = 2.0
-"""Seconds between two lines of progress."""
+PAUSE = 256
+"""Answers between two looks at what else is going on, such as an interrupt."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ async def generate(
     rows: Sequence[Row],
     provider: Provider,
     *,
+    label: str = "conversations",
     in_flight: int = IN_FLIGHT,
     waits: Sequence[float] = WAITS,
 ) -> list[Answer]:
@@ -44,6 +45,7 @@ async def generate(
     Args:
         rows: What to ask for.
         provider: Whom to ask.
+        label: What to call the work in the log.
         in_flight: Requests under way at once.
         waits: Seconds to wait before each new attempt when the provider is busy.
 
@@ -51,18 +53,19 @@ async def generate(
         ProviderError: The provider objected, stayed busy, or broke; the message names the row.
     """
     answers: dict[int, Answer] = {}
-    progress = Progress(len(rows))
     queue = iter(enumerate(rows))
 
     async def work() -> None:
         # A provider that never waits, such as `template`, is served by the first worker alone:
-        # no task and no switch per row, 0.4 us each.
+        # no task and no switch per row.
         for place, row in queue:
             answers[place] = await _ask(provider, row, waits)
-            if progress.advance():
-                await asyncio.sleep(0)  # lets an interrupt through
+            progress.advance(amount=1)
+            if len(answers) % PAUSE == 0:
+                await asyncio.sleep(0)
 
-    await asyncio.gather(*(work() for _ in range(min(in_flight, len(rows)))))
+    with Progress(label, total=len(rows), unit="conversations") as progress:
+        await asyncio.gather(*(work() for _ in range(min(in_flight, len(rows)))))
     return [answers[place] for place in range(len(rows))]
 
 
@@ -95,29 +98,3 @@ async def _ask(provider: Provider, row: Row, waits: Sequence[float]) -> Answer:
                 )
             return Answer(row=row, reply=reply, attempts=attempt)
     raise AssertionError("the last attempt returns or raises")
-
-
-class Progress:
-    """Counts what is done and says so every two seconds, with the rate and the time left."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
-        self.started = self.said = time.monotonic()
-
-    def advance(self) -> bool:
-        """Count one more; return whether a line was logged."""
-        self.done += 1
-        now = time.monotonic()
-        if now - self.said < SAY_EVERY:
-            return False
-        self.said = now
-        rate = self.done / (now - self.started)
-        logger.info(
-            "%d of %d conversations, %.1f a second, %.0f s left",
-            self.done,
-            self.total,
-            rate,
-            (self.total - self.done) / rate,
-        )
-        return True

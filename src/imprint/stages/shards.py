@@ -43,7 +43,7 @@ def run(*, plan: Path, provider: str, model: str | None, out: Path) -> None:
     watch = artifacts.Stopwatch()
     task = planning.read(plan)
     writer = providers.find(provider)(task.identity, model)
-    answers = asyncio.run(generate(task.rows, writer))
+    answers = asyncio.run(generate(task.rows, writer, label=f"shard {task.shard}"))
 
     objection = door.keeper(task.identity)
     who = artifacts.digest(task.identity.model_dump())
