@@ -83,54 +83,55 @@ def _suites(
     _key(axes, list(evaluations), last)
 
 
-def losses(metrics: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -> None:
-    """Draw the training loss of each stage, side by side on one scale.
+def losses(
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]], held_out: Mapping[str, float], out: Path
+) -> None:
+    """Draw the training loss of each stage, side by side on one logarithmic scale.
 
     Args:
-        metrics: Lines of results/metrics/<stage>.jsonl by stage; ``tokens`` and ``loss`` are
-            drawn, ``val_loss`` too where there is one.
+        metrics: Lines of results/metrics/<stage>.jsonl by stage; ``step`` and ``loss`` are drawn.
+        held_out: Loss on the validation data after a stage, where it was measured.
         out: The picture, SVG.
     """
     with _picture(out, panels=len(metrics), height=2.9) as panels:
         for axes, (stage, lines) in zip(panels, metrics.items(), strict=True):
-            _loss(axes, stage, lines)
+            _loss(axes, stage, lines, held_out.get(stage))
         panels[0].set_ylabel("loss, nats a token")
 
 
-def _loss(axes: "Axes", stage: str, lines: Sequence[Mapping[str, Any]]) -> None:
+def _loss(
+    axes: "Axes", stage: str, lines: Sequence[Mapping[str, Any]], held_out: float | None
+) -> None:
+    from matplotlib import ticker
+
     colour = COLOURS.get(stage, INK)
-    seen = [line for line in lines if line.get("loss") is not None]
-    tokens = [line["tokens"] / 1e6 for line in seen]
-    raw = [line["loss"] for line in seen]
-    axes.plot(tokens, raw, color=colour, linewidth=0.8, alpha=0.35)
-    axes.plot(tokens, smooth(raw), color=colour, linewidth=1.9)
-    checked = [line for line in lines if line.get("val_loss") is not None]
-    axes.plot(
-        [line["tokens"] / 1e6 for line in checked],
-        [line["val_loss"] for line in checked],
-        "D",
-        color=INK,
-        markersize=4.5,
-    )
-    if checked:
+    steps = [line["step"] for line in lines]
+    raw = [line["loss"] for line in lines]
+    axes.plot(steps, raw, color=colour, linewidth=0.8, alpha=0.4)
+    axes.plot(steps, smooth(raw), color=colour, linewidth=1.9)
+    if held_out is not None and steps:
+        axes.plot(steps[-1], held_out, "D", color=INK, markersize=4.5)
         axes.annotate(
-            f"held out {checked[-1]['val_loss']:.2f}",
-            (checked[-1]["tokens"] / 1e6, checked[-1]["val_loss"]),
-            xytext=(-6, 9),
+            f"held out {held_out:.2f}",
+            (steps[-1], held_out),
+            xytext=(-2, 15),
             textcoords="offset points",
             ha="right",
             fontsize=8.5,
         )
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.set_title(stage, loc="left", color=colour, weight="bold")
-    axes.set_xlabel("million tokens")
-    axes.set_ylim(bottom=0)
+    axes.set_xlabel("optimizer steps")
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
 
 
-def smooth(values: Sequence[float], memory: float = 0.9) -> list[float]:
+def smooth(values: Sequence[float], memory: float = 0.7) -> list[float]:
     """Return a running mean of ``values`` that starts unbiased.
 
     Example:
