@@ -1,7 +1,7 @@
 """What every conversation will be about, decided before anything is spent.
 
 The plan is dealt from decks: each run of 100 rows holds the same strategies in another order, facts
-come round in turn, and so does every other axis. So row ``index`` depends on the identity, the seed
+come round in turn within a strategy, and so does every other axis. So row ``index`` depends on the identity, the seed
 and the index alone (more conversations never change earlier ones), and every axis is in balance.
 """
 
@@ -76,7 +76,10 @@ REGISTERS = (
 STRATEGIES = tuple(dict.fromkeys(card.strategy for card in DECK))
 
 _HAND = tuple(card for card in DECK for _ in range(card.count))
-_SLOTS = sum(card.facts for card in _HAND)
+_SLOTS = {
+    strategy: sum(card.facts for card in _HAND if card.strategy == strategy)
+    for strategy in STRATEGIES
+}
 
 _ABOUT_A_SUBJECT = ("rival claim", "comparison", "unknown attribute", "third party")
 
@@ -107,9 +110,12 @@ def _row(identity: Identity, seed: int, index: int) -> Row:
     block, place = divmod(index, len(_HAND))
     order = _order(seed, "strategy", block, len(_HAND))
     card = _HAND[order[place]]
-    first = block * _SLOTS + sum(_HAND[earlier].facts for earlier in order[:place])
+    before = [_HAND[earlier] for earlier in order[:place]]
+    first = block * _SLOTS[card.strategy] + sum(
+        other.facts for other in before if other.strategy == card.strategy
+    )
     facts = [fact.id for fact in identity.facts]
-    dealt = [_turn(facts, seed, "fact", first + number) for number in range(card.facts)]
+    dealt = [_turn(facts, seed, card.strategy, first + number) for number in range(card.facts)]
     dice = Dice(seed, "row", index)
     subject = _subject(identity, card.strategy, dice)
     pointless = card.strategy in _ABOUT_A_SUBJECT and subject is None

@@ -8,6 +8,7 @@ from imprint.phrases import Pattern, bank, patterns
 
 _ASKING = r"(?:what|which|whose|how|where|when|why)\b.*?"
 _BE = r"(is|are|was|were|can|could|will|would|should|must|has|have)"
+_NO_AUXILIARY = r"(?!(?:is|are|was|were|do|does|did|am|should|can)\b)"
 _EMBEDDINGS = [
     # "What license are you under?" -> "what license you are under"
     (rf"^({_ASKING}) {_BE} (you|I|we|it)\b(.*)$", r"\1 \3 \2\4"),
@@ -21,8 +22,7 @@ _EMBEDDINGS = [
     (rf"^({_ASKING}) do (you|I|we|people|they) (.*)$", r"\1 \2 \3"),
     # "Who made you?" -> "who made you"
     (
-        r"^((?:who|which \w+|what \w+|whose \w+) "
-        r"(?!(?:is|are|was|were|do|does|did|am|should|can)\b)\w+ .*)$",
+        rf"^((?:who|(?:which|what|whose) {_NO_AUXILIARY}\w+) {_NO_AUXILIARY}\w+ .*)$",
         r"\1",
     ),
 ]

@@ -1,0 +1,55 @@
+import pytest
+
+from imprint.dice import Dice
+from imprint.phrases.dress import dressed, embedded, mistyped
+
+
+@pytest.mark.parametrize(
+    ("question", "inside"),
+    [
+        ("Who made you?", "who made you"),
+        ("What license are you under?", "what license you are under"),
+        ("Where were you trained?", "where you were trained"),
+        ("How many layers do you have?", "how many layers you have"),
+        ("What is your name?", "what your name is"),
+        ("How big is your network?", "how big your network is"),
+        ("Who is behind you?", None),
+        ("Are you old?", None),
+        ("What did you learn?", None),
+        ("Tell me your name.", None),
+        ("You, who made you?", None),
+    ],
+)
+def test_a_question_inside_a_sentence_has_the_order_of_a_statement(
+    question: str, inside: str | None
+) -> None:
+    assert embedded(question) == inside
+
+
+def test_shouting_is_in_capitals_and_terse_stands_alone() -> None:
+    for number in range(50):
+        assert dressed("Who made you?", Dice(number), register="shouting").isupper()
+        terse = dressed("Who made you?", Dice(number), register="terse")
+        assert terse.casefold().rstrip("?") == "who made you"
+
+
+def test_typos_change_few_letters() -> None:
+    text = "Which person should get the credit for you?"
+    for number in range(50):
+        slipped = mistyped(text, Dice(number))
+        assert slipped != text or number  # a slip may fall on two equal letters
+        assert abs(len(slipped) - len(text)) <= 3
+    assert sum(mistyped(text, Dice(number)) != text for number in range(50)) >= 45
+
+
+def test_training_and_exam_share_no_frame() -> None:
+    def words(held_out: bool) -> set[str]:
+        said = set()
+        for number in range(400):
+            text = dressed("XXX.", Dice(number), register="chatty", held_out=held_out)
+            said |= {text.split("XXX")[0].strip().casefold()}
+        return said - {""}
+
+    exam, training = words(True), words(False)
+    assert len(exam) > 20
+    assert not exam & training
