@@ -9,11 +9,8 @@ with logged(snakemake.log[0]):
     identity.run(
         shards=[Path(path) for path in snakemake.input.shards],
         plans=[Path(path) for path in snakemake.input.plans],
-        validation=snakemake.params.validation,
-        near_duplicate=snakemake.params.near_duplicate,
-        per_suite=snakemake.params.per_suite,
-        seed=snakemake.params.seed,
-        out=Path(snakemake.output.identity),
+        **snakemake.params.settings,
+        out=Path(snakemake.output.train),
         validation_out=Path(snakemake.output.validation),
         manifest=Path(snakemake.output.manifest),
     )

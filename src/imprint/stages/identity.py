@@ -102,11 +102,9 @@ def run(
                 funnel.rejected[reason] += 1
             else:
                 found.append(kept)
-    held_out = [
-        question.messages for question in exam.questions(who, per_suite=per_suite, seed=seed)
-    ]
     found = _distinct(found, near_duplicate, funnel)
-    found = _uncontaminated(found, held_out, funnel)
+    questions = exam.questions(who, per_suite=per_suite, seed=seed)
+    found = _uncontaminated(found, [question.messages for question in questions], funnel)
     if len(found) < 2:
         counts = funnel.as_dict(kept=len(found), validation=0)
         raise ArtifactError(
@@ -114,9 +112,7 @@ def run(
             f"validate on ({json.dumps(counts)}). Set `conversations` higher, or see the logs of "
             "the shards for what was rejected."
         )
-    aside = _aside(
-        [_position(kept.messages) for kept in found], [kept.row for kept in found], validation
-    )
+    aside = _aside(found, validation)
     train = [kept for place, kept in enumerate(found) if place not in aside]
     records.write_lines(out, (kept.messages for kept in train))
     records.write_lines(validation_out, (found[place].messages for place in sorted(aside)))
