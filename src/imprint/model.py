@@ -223,8 +223,8 @@ class Model(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
-        """Make a model of ``config`` whose first weights depend on ``seed`` alone."""
+    def __init__(self, config: ModelConfig, *, seed: int | None = 0) -> None:
+        """Make a model of ``config`` whose first weights depend on ``seed``; None leaves them unset."""
         super().__init__()
         self.config = config
         with torch.device("meta"):  # no memory yet, no random numbers drawn
@@ -236,7 +236,8 @@ class Model(nn.Module):
             )
             self.lm_head = nn.Linear(config.width, config.vocabulary, bias=False)
         self.to_empty(device="cpu")
-        self._initialise(seed)
+        if seed is not None:
+            self._initialise(seed)
         half = torch.arange(0, config.head_width, 2, dtype=torch.float) / config.head_width
         angles = torch.arange(config.context)[:, None] * (1.0 / ROPE_BASE**half)
         self.register_buffer("cos", angles.cos(), persistent=False)
@@ -273,6 +274,11 @@ class Model(nn.Module):
             self.config.depth * self.config.width * self.config.context
         )
 
+    @property
+    def embedding(self) -> Tensor:
+        """Weights of the embedding, (V, C)."""
+        return self.get_parameter("transformer.wte.weight")
+
     def matrices(self) -> Iterator[nn.Parameter]:
         """Yield the weights of the layers, in order: all but embedding and head."""
         yield from self.transformer["h"].parameters()
@@ -284,7 +290,7 @@ class Model(nn.Module):
         length = ids_BT.shape[1]
         if length > self.config.context:
             raise ValueError(f"{length} tokens are beyond the context {self.config.context}")
-        embedded = functional.embedding(ids_BT, self.transformer["wte"].weight)
+        embedded = functional.embedding(ids_BT, self.embedding)
         x_BTC = fused.rms_norm(embedded.to(dtype or embedded.dtype))
         mask: Tensor | None = None
         if cache is None:

@@ -86,6 +86,18 @@ def conversations(path: Path) -> Iterator[Conversation]:
         )
 
 
+def texts(path: Path) -> Iterator[str]:
+    """Yield the documents of a .jsonl file of ``{"text": ...}`` lines.
+
+    Raises:
+        RecordError: A line holds no text.
+    """
+    for where, value in lines(path):
+        if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+            raise RecordError(f"{where}: should be an object with a text")
+        yield value["text"]
+
+
 def write_lines(path: Path, values: Iterable[object]) -> int:
     """Write ``values`` to ``path``, one JSON value a line; return how many there were."""
     count = 0

@@ -25,6 +25,19 @@ def reported(stream: io.TextIOBase | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def following() -> Iterator[None]:
+    """Send log records to stderr, where the caller redirects them, while the block runs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
 def logged(path: str | Path) -> Iterator[None]:
     """Write log records, printed text and warnings to ``path`` while the block runs.
 

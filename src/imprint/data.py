@@ -1,0 +1,287 @@
+"""What the model trains on: documents packed into rows, conversations one a row.
+
+Shape letters used in this file: B rows in a batch, T tokens in a row, N supervised positions.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from imprint import artifacts
+from imprint.errors import ConfigError, RecordError
+from imprint.tokenizer import Rendered, Tokenizer
+
+logger = logging.getLogger("imprint")
+
+Numbers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+ROUND = 8
+"""Row lengths are multiples of this: matrix kernels are made anew for every new shape."""
+POOL = 24
+"""Batches whose rows are sorted by length together: padding under 4 %, order still random."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of the rows of an optimizer step."""
+
+    ids_BT: torch.Tensor
+    where_N: torch.Tensor
+    """Supervised positions, as indices into the B x T tokens."""
+    labels_N: torch.Tensor
+    """The token that follows each of them."""
+    supervised: int
+    """Supervised positions over all processes."""
+    tokens: int
+    """Tokens that are not padding, over all processes."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on ``device``."""
+        if device.type == "cpu":
+            return self
+        ids_BT, where_N, labels_N = (
+            tensor.pin_memory().to(device, non_blocking=True)
+            for tensor in (self.ids_BT, self.where_N, self.labels_N)
+        )
+        return Batch(ids_BT, where_N, labels_N, self.supervised, self.tokens)
+
+
+class Data(Protocol):
+    """Batches in a fixed order."""
+
+    steps: int
+
+    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
+        """Return the share of ``rank`` in the batch of ``step``: every ``world``-th row."""
+
+
+def randomness(*seeds: int | str) -> np.random.RandomState:
+    """Return random numbers that depend on ``seeds`` alone, the same in every version of numpy."""
+    return np.random.RandomState(int(artifacts.digest(seeds)[:8], 16))
+
+
+class Documents:
+    """Documents end to end, cut into rows of one length; every token is supervised."""
+
+    def __init__(
+        self,
+        texts: Iterable[str],
+        *,
+        tokenizer: Tokenizer,
+        context: int,
+        batch_tokens: int,
+        tokens: int | None,
+        seed: int,
+    ) -> None:
+        """Tokenise ``texts``.
+
+        Args:
+            texts: Documents; each begins with the bos token.
+            tokenizer: Turns them into ids.
+            context: T, unless the texts are shorter.
+            batch_tokens: Tokens in an optimizer step; at least one row is taken.
+            tokens: Tokens to train on; the texts repeat, in another order, if they are too short.
+                None for one pass.
+            seed: Of the order.
+
+        Raises:
+            RecordError: There is no text at all.
+        """
+        documents = list(texts)
+        flat: list[int] = []
+        for ids in tokenizer.encode_batch(documents):
+            flat.append(tokenizer.bos)
+            flat += ids
+        if len(flat) < 2:
+            raise RecordError("corpus: no text to train on. Raise corpus.characters.")
+        self.flat = np.array(flat, dtype=np.int64)
+        self.length = min(context, len(flat) - 1)
+        self.rows = (len(flat) - 1) // self.length
+        self.batch_rows = max(1, batch_tokens // self.length)
+        wanted = self.rows * self.length if tokens is None else tokens
+        self.batch_rows = min(self.batch_rows, self.rows)
+        self.steps = max(1, round(wanted / (self.batch_rows * self.length)))
+        self.bytes_per_token = sum(len(text.encode()) for text in documents) / len(flat)
+        self.seed = seed
+
+    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
+        """Return the share of ``rank`` in the batch of ``step``."""
+        places = np.arange(step * self.batch_rows, (step + 1) * self.batch_rows)
+        rows = [int(self._pass(place // self.rows)[place % self.rows]) for place in places.tolist()]
+        starts = np.array(rows[rank::world], dtype=np.int64) * self.length
+        window = starts[:, None] + np.arange(self.length + 1)
+        ids = self.flat[window]
+        return Batch(
+            torch.from_numpy(np.ascontiguousarray(ids[:, :-1])),
+            torch.arange(ids[:, :-1].size),
+            torch.from_numpy(ids[:, 1:].reshape(-1)),
+            supervised=self.batch_rows * self.length,
+            tokens=self.batch_rows * self.length,
+        )
+
+    def _pass(self, number: int) -> Numbers:
+        if getattr(self, "_order", (None,))[0] != number:
+            order = randomness("documents", self.seed, int(number)).permutation(self.rows)
+            self._order = (number, order)
+        chosen: Numbers = self._order[1]
+        return chosen
+
+
+class Chats:
+    """Conversations, one a row, rows of about one length in a batch."""
+
+    def __init__(
+        self,
+        rendered: Sequence[Rendered],
+        *,
+        tokenizer: Tokenizer,
+        context: int,
+        batch_tokens: int,
+        seed: int,
+        noise: float = 0.0,
+    ) -> None:
+        """Arrange ``rendered`` conversations into batches.
+
+        A conversation beyond ``context`` ends after its last whole turn that fits, or is dropped
+        if none does; ``cut`` and ``dropped`` count them.
+
+        Args:
+            rendered: Ids of each conversation, and which of them are supervised.
+            tokenizer: That made the ids.
+            context: Longest row in tokens.
+            batch_tokens: Tokens in an optimizer step, padding included; at least one row is taken.
+            seed: Of order and noise.
+            noise: Share of the tokens inside users' messages replaced by random ordinary ones.
+
+        Raises:
+            ConfigError: No conversation fits.
+        """
+        self.tokenizer, self.noise, self.seed = tokenizer, noise, seed
+        fitting = [fit(row, context + 1, tokenizer.assistant_end) for row in rendered]
+        kept = [row for row in fitting if row is not None]
+        self.dropped = len(rendered) - len(kept)
+        self.cut = sum(
+            row is not None and len(row[0]) < len(whole[0])
+            for row, whole in zip(fitting, rendered, strict=True)
+        )
+        if self.dropped or self.cut:
+            logger.info(
+                "%d of %d conversations are beyond the context of %d tokens: %d cut, %d dropped",
+                *(self.dropped + self.cut, len(rendered), context, self.cut, self.dropped),
+            )
+        if not kept:
+            raise ConfigError(
+                f"model.context: none of {len(rendered)} conversations fits into {context} tokens. "
+                "Raise it."
+            )
+        lengths = np.array([len(row[0]) for row in kept], dtype=np.int64)
+        chain = itertools.chain.from_iterable
+        total = int(lengths.sum())
+        self.ids: Numbers = np.fromiter(chain(row[0] for row in kept), np.int64, total)
+        self.spoken: Flags = np.fromiter(chain(row[1] for row in kept), np.bool_, total)
+        opened = self.ids == tokenizer.user_start
+        closed = self.ids == tokenizer.user_end
+        self.users: Flags = (np.cumsum(opened) > np.cumsum(closed)) & ~opened
+        self.starts: Numbers = np.cumsum(lengths) - lengths
+        self.lengths = lengths
+        self.plan = arrange(lengths - 1, batch_tokens=batch_tokens, seed=seed)
+        self.steps = len(self.plan)
+
+    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
+        """Return the share of ``rank`` in the batch of ``step``."""
+        rows = self.plan[step]
+        lengths = self.lengths[rows]
+        longest = _rounded(int(lengths.max()) - 1)
+        places = np.arange(longest + 1)
+        real = places < lengths[:, None]
+        window = np.where(real, self.starts[rows][:, None] + places, 0)
+        ids = np.where(real, self.ids[window], self.tokenizer.bos)
+        trained = self.spoken[window] & real
+        supervised = int(trained.sum())
+        labels = ids[:, 1:]
+        if self.noise:
+            dice = randomness("noise", self.seed, step)
+            hit = (dice.random_sample(ids.shape) < self.noise) & self.users[window] & real
+            ids = np.where(hit, dice.randint(0, self.tokenizer.ordinary, ids.shape), ids)
+        mine = slice(rank, None, world)
+        wanted = trained[mine, 1:]
+        return Batch(
+            torch.from_numpy(np.ascontiguousarray(ids[mine, :-1])),
+            torch.from_numpy(np.flatnonzero(wanted)),
+            torch.from_numpy(labels[mine][wanted]),
+            supervised=supervised,
+            tokens=int((lengths - 1).sum()),
+        )
+
+
+def fit(row: Rendered, length: int, end: int) -> Rendered | None:
+    """Return ``row`` up to its last answer (closed by ``end``) within ``length``, None if none is.
+
+    Example:
+        >>> fit(([0, 5, 9, 5, 9], [False, True, True, True, True]), 4, 9)
+        ([0, 5, 9], [False, True, True])
+    """
+    ids, spoken = row
+    if len(ids) <= length:
+        return row
+    for stop in range(length, 0, -1):
+        if ids[stop - 1] == end:
+            return ids[:stop], spoken[:stop]
+    return None
+
+
+def arrange(lengths: Numbers, *, batch_tokens: int, seed: int) -> list[Numbers]:
+    """Return the rows of each batch: alike in length, in random order.
+
+    Args:
+        lengths: Of each row, in tokens.
+        batch_tokens: Most tokens in a batch, padding included; a longer row comes alone.
+        seed: Of the order.
+    """
+    dice = randomness("order", seed)
+    waiting = dice.permutation(len(lengths))
+    share = max(1, POOL * batch_tokens // max(1, int(lengths.mean())))
+    batches: list[Numbers] = []
+    rest = waiting[:0]
+    for start in range(0, len(waiting), share):
+        pool = np.concatenate([rest, waiting[start : start + share]])
+        pool = pool[np.argsort(-lengths[pool], kind="stable")]
+        final = start + share >= len(waiting)
+        while len(pool):
+            rows = max(1, batch_tokens // _rounded(int(lengths[pool[0]])))
+            if len(pool) < rows and not final:
+                break  # too few for a full batch: they wait for the next pool
+            batches.append(pool[:rows])
+            pool = pool[rows:]
+        rest = pool
+    return [batches[number] for number in dice.permutation(len(batches))]
+
+
+def _rounded(length: int) -> int:
+    return -(-length // ROUND) * ROUND
+
+
+def passes(count: int, epochs: float, *, seed: int, from_end: bool) -> Numbers:
+    """Return which of ``count`` rows are seen in ``epochs`` passes; rows may come several times.
+
+    Of a fraction of a pass, the rows come from the start of a seeded order, or from its end: so
+    half a pass from the start and half a pass from the end are every row once.
+
+    Example:
+        >>> start = passes(4, 0.5, seed=1, from_end=False)
+        >>> end = passes(4, 0.5, seed=1, from_end=True)
+        >>> sorted([*start.tolist(), *end.tolist()])
+        [0, 1, 2, 3]
+    """
+    whole, part = divmod(epochs, 1.0)
+    order = randomness("passes", seed).permutation(count)
+    taken = round(part * count)
+    some = order[count - taken :] if from_end else order[:taken]
+    return np.concatenate([np.tile(np.arange(count), int(whole)), some]).astype(np.int64)

@@ -1,0 +1,25 @@
+"""Rules base, mid and sft: train a model; torchrun may start it as many processes."""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+from imprint.script import following, reported
+
+parser = argparse.ArgumentParser()
+parser.add_argument("stage", choices=["base", "mid", "sft"])
+parser.add_argument("--from", dest="start", type=Path, help="checkpoint to train; mid and sft")
+parser.add_argument("--identity", type=Path, help="conversations; mid and sft")
+parser.add_argument("--corpus", type=Path, help="lines of text; base")
+parser.add_argument("--validation", type=Path)
+for name in ("--tokenizer", "--out", "--manifest", "--metrics"):
+    parser.add_argument(name, type=Path, required=True)
+parser.add_argument("--settings", type=json.loads, required=True)
+
+given = vars(parser.parse_args())
+stage = given.pop("stage")
+for name in ("start", "identity") if stage == "base" else ("corpus",):
+    given.pop(name)
+with reported(), following():
+    importlib.import_module(f"imprint.stages.{stage}").run(**given)
