@@ -44,6 +44,13 @@ def identity_of(stage):
     }
 
 
+# What training is told on its command line. The params hold less: only what shapes the weights,
+# so that the time between two saved states can change without training anything again.
+TOLD = {
+    stage: json.dumps(recipe.passed(stage, SETTINGS), sort_keys=True)
+    for stage in ("base", "mid", "sft")
+}
+
 PYTHON = sys.executable
 MODEL = SETTINGS.provider_model or ""
 

@@ -1,6 +1,7 @@
 # Merge the shards into one checked dataset without duplicates or exam questions.
 rule identity:
     input:
+        plans=expand("results/plan/{shard}.json", shard=SHARDS),
         shards=expand("results/shards/{shard}.jsonl", shard=SHARDS),
     output:
         train="results/identity.jsonl",
@@ -13,7 +14,6 @@ rule identity:
         runtime=60,
     params:
         version=recipe.version("identity"),
-        identity=WHO,
         settings=recipe.settings("identity", SETTINGS),
     message:
         "Merging the conversations into one dataset"

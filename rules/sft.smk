@@ -22,6 +22,6 @@ rule sft:
         "Fine-tuning on the identity"
     shell:
         TRAIN + " sft --from {input.checkpoint} --tokenizer {input.tokenizer}"
-        " --settings {params.settings:q}{WITH_IDENTITY[sft]}"
+        " --settings {TOLD[sft]:q}{WITH_IDENTITY[sft]}"
         " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
         + SHOWN

@@ -31,6 +31,9 @@ STAGES = (
 )
 """In the order in which they run."""
 
+SHAPELESS = {"checkpoint_minutes"}
+"""Settings of a training stage that leave the weights as they are."""
+
 LIBRARY = Path(str(files("imprint")))
 
 _VERSION = re.compile(r"^VERSION = (\d+)$", re.MULTILINE)
@@ -141,7 +144,7 @@ def settings(stage: str, given: Settings) -> dict[str, Any]:
     if stage in ("mid", "sft"):
         tuning = given.mid if stage == "mid" else given.sft
         return {
-            "training": _training(tuning),
+            **_training(tuning),
             "chat_version": sources.find(tuning.chat).version,
             "seed": given.seed,
         }
@@ -151,7 +154,17 @@ def settings(stage: str, given: Settings) -> dict[str, Any]:
 
 
 def _training(stage: Training) -> dict[str, Any]:
-    return stage.model_dump(exclude={"checkpoint_minutes"})
+    return stage.model_dump(exclude=SHAPELESS)
+
+
+def passed(stage: str, given: Settings) -> dict[str, Any]:
+    """Return what a training stage is told: the settings that shape it, and those that do not."""
+    told = settings(stage, given)
+    part: Training = getattr(given, stage)
+    rest = part.model_dump(include=SHAPELESS)
+    if "training" in told:
+        return {**told, "training": {**told["training"], **rest}}
+    return {**told, **rest}
 
 
 def shards(given: Settings) -> dict[str, tuple[int, int]]:
