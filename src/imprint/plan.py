@@ -1,8 +1,9 @@
 """What every conversation will be about, decided before anything is spent.
 
 The plan is dealt from decks: each run of 100 rows holds the same strategies in another order, facts
-come round in turn within a strategy, and so does every other axis. So row ``index`` depends on the identity, the seed
-and the index alone (more conversations never change earlier ones), and every axis is in balance.
+come round in turn within a strategy, and so does every other axis. So row ``index`` depends on the
+identity, the seed and the index alone (more conversations never change earlier ones), and every axis
+is in balance.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from imprint.dice import Dice
 from imprint.identity import Identity
+from imprint.phrases import bank
 
 T = TypeVar("T")
 
@@ -103,46 +105,63 @@ PERSONAS = (
 
 def rows(identity: Identity, *, seed: int, start: int, stop: int) -> list[Row]:
     """Return rows ``start`` up to but not including ``stop`` of the plan."""
-    return [_row(identity, seed, index) for index in range(start, stop)]
+    dealer = _Dealer(identity, seed)
+    return [dealer.row(index) for index in range(start, stop)]
 
 
-def _row(identity: Identity, seed: int, index: int) -> Row:
-    block, place = divmod(index, len(_HAND))
-    order = _order(seed, "strategy", block, len(_HAND))
-    card = _HAND[order[place]]
-    before = [_HAND[earlier] for earlier in order[:place]]
-    first = block * _SLOTS[card.strategy] + sum(
-        other.facts for other in before if other.strategy == card.strategy
-    )
-    facts = [fact.id for fact in identity.facts]
-    dealt = [_turn(facts, seed, card.strategy, first + number) for number in range(card.facts)]
-    dice = Dice(seed, "row", index)
-    subject = _subject(identity, card.strategy, dice)
-    pointless = card.strategy in _ABOUT_A_SUBJECT and subject is None
-    return Row(
-        index=index,
-        strategy="off topic" if pointless else card.strategy,
-        facts=tuple(dict.fromkeys(dealt)),
-        subject=subject,
-        turns=max(1, card.turns - (len(dealt) - len(set(dealt)))),
-        persona=_turn(PERSONAS, seed, "persona", index),
-        register=_turn(REGISTERS, seed, "register", index),
-        typos=_turn(range(10), seed, "typos", index) == 0,
-        seed=dice.below(1 << 32),
-    )
+class _Dealer:
+    def __init__(self, identity: Identity, seed: int) -> None:
+        self.seed = seed
+        self.facts = [fact.id for fact in identity.facts]
+        rivals = [rival.name for rival in identity.rivals]
+        self.subjects = {
+            "rival claim": rivals,
+            "comparison": rivals,
+            "correction": rivals,
+            "third party": [rival.name for rival in identity.rivals if rival.maker],
+            "unknown attribute": identity.unknown,
+            "greeting": identity.style.languages,
+        }
+        self.attributes = _unmentioned(identity)
+
+    def row(self, index: int) -> Row:
+        seed = self.seed
+        block, place = divmod(index, len(_HAND))
+        order = _order(seed, "strategy", block, len(_HAND))
+        card = _HAND[order[place]]
+        before = [_HAND[earlier] for earlier in order[:place]]
+        first = block * _SLOTS[card.strategy] + sum(
+            other.facts for other in before if other.strategy == card.strategy
+        )
+        dealt = [_turn(self.facts, seed, card.strategy, first + nth) for nth in range(card.facts)]
+        dice = Dice(seed, "row", index)
+        subject = self._subject(card.strategy, dice)
+        pointless = card.strategy in _ABOUT_A_SUBJECT and subject is None
+        return Row(
+            index=index,
+            strategy="off topic" if pointless else card.strategy,
+            facts=tuple(dict.fromkeys(dealt)),
+            subject=subject,
+            turns=max(1, card.turns - (len(dealt) - len(set(dealt)))),
+            persona=_turn(PERSONAS, seed, "persona", index),
+            register=_turn(REGISTERS, seed, "register", index),
+            typos=_turn(range(10), seed, "typos", index) == 0,
+            seed=dice.below(1 << 32),
+        )
+
+    def _subject(self, strategy: str, dice: Dice) -> str | None:
+        options = self.subjects.get(strategy)
+        if not options:
+            return None
+        if strategy == "unknown attribute" and self.attributes and dice.chance(0.5):
+            options = self.attributes
+        return dice.pick(options)
 
 
-def _subject(identity: Identity, strategy: str, dice: Dice) -> str | None:
-    if strategy in ("rival claim", "comparison", "correction") and identity.rivals:
-        return dice.pick(identity.rivals).name
-    if strategy == "third party":
-        known = [rival.name for rival in identity.rivals if rival.maker]
-        return dice.pick(known) if known else None
-    if strategy == "unknown attribute" and identity.unknown:
-        return dice.pick(identity.unknown)
-    if strategy == "greeting" and identity.style.languages:
-        return dice.pick(identity.style.languages)
-    return None
+def _unmentioned(identity: Identity) -> list[str]:
+    """Return attributes of the bank that come near no fact of the identity."""
+    words = {word for fact in identity.facts for word in fact.id.casefold().split()}
+    return [noun for noun in bank("unknown")["nouns"] if words.isdisjoint(noun.split())]
 
 
 @cache

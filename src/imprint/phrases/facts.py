@@ -143,7 +143,7 @@ _COMMON = frozenset(
 
 
 def _start(fact: Fact) -> str:
-    """Return the statement up to its key word, said to the model; nothing if that says too little."""
+    """Return the statement up to its key word, said to the model; "" if that says too little."""
     said = second_person(fact.statement)
     place = re.search(rf"(?<!\w){re.escape(_value(fact))}(?!\w)", said, re.IGNORECASE)
     start = said[: place.start()].strip() if place else ""

@@ -104,7 +104,7 @@ class Talk:
         """Ask for an ``attribute`` nobody told the model."""
         family = dice.pick(patterns("unknown", "ask", held_out=self.held_out))
         user = self._ask(family.say(dice, {"attribute": attribute}), dice, manner)
-        answer = dice.pick(self._unknown_answers).say(dice)
+        answer = dice.pick(bank("answers")["unsure"])
         return Exchange(user, answer, None, (tuple(REFUSALS),))
 
     def greeting(self, language: str | None, dice: Dice, *, key: str) -> Exchange:
@@ -165,11 +165,6 @@ class Talk:
                 found = {"rival": rival.name}
                 return {**found, "maker": rival.maker} if rival.maker else found
         return {}
-
-    @cached_property
-    def _unknown_answers(self) -> list[Pattern]:
-        # Answers that repeat the attribute are left out: a tiny model copies the wrong one.
-        return [pattern(text) for text in bank("unknown")["answer"] if "{attribute}" not in text]
 
     def _ask(self, text: str, dice: Dice, manner: Manner) -> str:
         return dressed(

@@ -9,7 +9,6 @@ from imprint.plan import Row
 from imprint.providers import Reply
 from imprint.records import Conversation
 
-
 _KINDS = {
     "direct": ["direct"],
     "indirect": ["indirect"],
@@ -57,7 +56,7 @@ class Template:
             case "unknown attribute" if row.subject:
                 return [talk.unknown(row.subject, dice, manner)]
             case "greeting":
-                key = dice.pick(["who", "who", "creator", "greeting"])
+                key = dice.pick(["who", "who", "who", "creator", "creator", "greeting", "speak"])
                 return [talk.greeting(row.subject, dice, key=key)]
         kinds = _KINDS.get(row.strategy, ["ask"])
         asked = [talk.fact(name, dice.pick(kinds), dice, manner) for name in row.facts]
