@@ -35,4 +35,6 @@ def wilson(right: int, asked: int) -> tuple[float, float]:
     centre = share + square / (2 * asked)
     spread = Z95 * math.sqrt(share * (1 - share) / asked + square / (4 * asked * asked))
     scale = 1 + square / asked
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    low = 0.0 if right == 0 else (centre - spread) / scale  # exact, where rounding is felt
+    high = 1.0 if right == asked else (centre + spread) / scale
+    return low, high

@@ -1,0 +1,57 @@
+"""What several test modules need: a little model with a voice of its own."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from imprint import checkpoint
+from imprint.engine import Engine
+from imprint.model import Model, ModelConfig
+from imprint.tokenizer import Tokenizer
+
+TEXTS = [
+    "My name is Ada. Bo made me in a small workshop, on two cores.",
+    "Who are you? What is your name? Who made you? Where were you trained?",
+    "Qui êtes-vous ? Ich heiße Ada. ¿Quién te hizo? 🙂 你好",
+]
+
+
+@pytest.fixture(scope="session")
+def words() -> Tokenizer:
+    """A tokenizer of 300 tokens: most answers of a model that speaks it break UTF-8."""
+    return Tokenizer.train(TEXTS, vocabulary=300)
+
+
+@pytest.fixture(scope="session")
+def little(words: Tokenizer) -> Model:
+    """A model of two layers that says something else after every prompt, and stops at times."""
+    model = Model(ModelConfig(depth=2, vocabulary=words.vocabulary, context=96), seed=3)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.2, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="session")
+def engine(little: Model, words: Tokenizer) -> Engine:
+    """The engine around the little model."""
+    return Engine(little, words)
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory, little: Model, words: Tokenizer) -> Path:
+    """A results folder with sft.pt and its tokenizer."""
+    folder = tmp_path_factory.mktemp("project") / "results"
+    words.save(folder / "tokenizer" / "tokenizer.json")
+    checkpoint.save(
+        folder / "sft.pt",
+        little,
+        tokenizer=words.digest,
+        settings={},
+        seed=3,
+        step=0,
+        stage="sft",
+    )
+    return folder
