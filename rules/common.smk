@@ -1,6 +1,7 @@
 """What every rule file shares: checked settings, versions, and how training is started."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -52,7 +53,7 @@ TOLD = {
 }
 
 PYTHON = sys.executable
-MODEL = SETTINGS.provider_model or ""
+MODEL = f"--model {shlex.quote(SETTINGS.provider_model)}" if SETTINGS.provider_model else ""
 
 # What these inputs are to the command line of a training stage.
 WITH_IDENTITY = {

@@ -17,4 +17,4 @@ rule shards:
         "Writing the conversations of shard {wildcards.shard}"
     shell:
         "{PYTHON:q} workflow/scripts/shards.py --plan {input.plan}"
-        " --provider {SETTINGS.provider:q} --model {MODEL:q} --out {output.jsonl} --log {log}"
+        " --provider {SETTINGS.provider:q} {MODEL} --out {output.jsonl} --log {log}"

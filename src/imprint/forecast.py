@@ -6,6 +6,8 @@ manifests of the last run become an estimate.
 
 import ast
 import base64
+import contextlib
+import io
 import json
 import logging
 import re
@@ -116,19 +118,30 @@ def dry_run(options: Sequence[str]) -> list[Job]:
     Raises:
         ImprintError: Snakemake refuses to plan at all; its message is passed on.
     """
+    return [job for job in snakemake([*options, "--dry-run", "--nolock"]) if job.stage in STAGES]
+
+
+def snakemake(options: Sequence[str]) -> list[Job]:
+    """Run Snakemake in this process, silently; return the jobs that it ran or would run.
+
+    Raises:
+        ImprintError: It did not succeed; its message is passed on.
+    """
     from snakemake import cli
 
     witness = _Witness()
     log = logging.getLogger("snakemake.logging")
     log.addFilter(witness)
     try:
-        parser, arguments = cli.parse_args([*options, "--dry-run", "--nolock"])
-        planned = cli.args_to_api(arguments, parser)
+        # It tells which profile it uses, before there is a log.
+        with contextlib.redirect_stderr(io.StringIO()):
+            parser, arguments = cli.parse_args(list(options))
+        succeeded = cli.args_to_api(arguments, parser)
     finally:
         log.removeFilter(witness)
-    if not planned:
-        raise ImprintError("\n".join(witness.errors) or "Snakemake could not plan the run.")
-    return [job for job in witness.jobs if job.stage in STAGES]
+    if not succeeded:
+        raise ImprintError("\n".join(witness.errors) or "Snakemake did not succeed.")
+    return witness.jobs
 
 
 def explain(reason: str, stage: str) -> list[str]:

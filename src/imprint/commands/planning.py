@@ -1,4 +1,4 @@
-"""Before anything runs: ``imprint plan``; after a change of the models: ``imprint schemas``."""
+"""Before anything runs: ``imprint plan``, ``providers``, ``sources`` and ``schemas``."""
 
 from pathlib import Path
 
@@ -40,6 +40,26 @@ def schemas(root: Path = Path()) -> None:
         with written(path) as file:
             file.write(text)
         typer.echo(path)
+
+
+@app.command("providers")
+def list_providers() -> None:
+    """List who can write conversations: names for `provider` in config/config.yaml."""
+    from imprint import providers
+
+    for name in providers.names():
+        found = providers.find(name)
+        key = f"needs {found.key_variable}" if found.key_variable else "needs no key"
+        typer.echo(f"{name}  ({key})")
+
+
+@app.command("sources")
+def list_sources() -> None:
+    """List where text and general chat can come from: names for the scale's sources."""
+    from imprint import sources
+
+    for name in sources.names():
+        typer.echo(name)
 
 
 def table(lines: list[Line]) -> Table:
