@@ -73,6 +73,13 @@ def storage_error(path: Path, error: OSError) -> Exception:
             f"{path}: may not be written ({os.strerror(error.errno)}). "
             "Make the folder writable, or work in a copy that is."
         )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return StorageError(f"{path}: a file stands where a folder should be. Move it away.")
+    if error.errno in (errno.EFBIG, errno.EIO):
+        return StorageError(
+            f"{path}: could not be written ({os.strerror(error.errno)}); nothing was half-written. "
+            "Lift the limit (`ulimit -f`), or try another disk, and run again."
+        )
     return error
 
 
