@@ -149,7 +149,7 @@ def settings(stage: str, given: Settings) -> dict[str, Any]:
             "seed": given.seed,
         }
     if stage == "evaluate":
-        return given.evaluation.model_dump()
+        return {**given.evaluation.model_dump(), "seed": given.seed}
     return {}
 
 
