@@ -79,4 +79,4 @@ def test_a_question_without_words_gives_nothing_away() -> None:
 def test_words_of_other_languages_count() -> None:
     found = detector(exam("¿Quién te creó?"))
     assert found(asking("quien te creo")) == "quien te creo"
-    assert detector(exam("你是谁？"))(asking("你是谁")) is not None
+    assert detector(exam("你是谁?"))(asking("你是谁")) is not None
