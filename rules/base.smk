@@ -16,7 +16,7 @@ rule base:
         mem_mb=4000,
         runtime=1440,
     params:
-        version=recipe.version("base"),
+        version=recipe.label("base"),
         settings=shaping("base"),
     message:
         "Pretraining on plain text"

@@ -53,7 +53,9 @@ TOLD = {
 }
 
 PYTHON = sys.executable
-MODEL = f"--model {shlex.quote(SETTINGS.provider_model)}" if SETTINGS.provider_model else ""
+MODEL = (
+    f"--model {shlex.quote(SETTINGS.provider_model)}" if SETTINGS.provider_model else ""
+)
 
 # What these inputs are to the command line of a training stage.
 WITH_IDENTITY = {

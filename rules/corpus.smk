@@ -10,7 +10,7 @@ rule corpus:
         mem_mb=2000,
         runtime=240,
     params:
-        version=recipe.version("corpus"),
+        version=recipe.label("corpus"),
         settings=recipe.settings("corpus", SETTINGS),
     message:
         "Gathering plain text"

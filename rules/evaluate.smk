@@ -19,7 +19,6 @@ rule evaluate:
         code=recipe.code("evaluate"),
         identity=WHO,
         settings=recipe.settings("evaluate", SETTINGS),
-        seed=SETTINGS.seed,
     message:
         "Asking {wildcards.stage} the held-out questions"
     script:

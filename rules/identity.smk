@@ -13,7 +13,7 @@ rule identity:
         mem_mb=2000,
         runtime=60,
     params:
-        version=recipe.version("identity"),
+        version=recipe.label("identity"),
         settings=recipe.settings("identity", SETTINGS),
     message:
         "Merging the conversations into one dataset"

@@ -16,7 +16,7 @@ rule mid:
         mem_mb=4000,
         runtime=240,
     params:
-        version=recipe.version("mid"),
+        version=recipe.label("mid"),
         settings=shaping("mid"),
     message:
         "Training on chat and on the identity"

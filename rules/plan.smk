@@ -8,7 +8,7 @@ rule plan:
         mem_mb=1000,
         runtime=10,
     params:
-        version=recipe.version("plan"),
+        version=recipe.label("plan"),
         identity=WHO,
         seed=SETTINGS.seed,
         start=lambda wildcards: SHARDS[wildcards.shard][0],

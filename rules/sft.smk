@@ -16,7 +16,7 @@ rule sft:
         mem_mb=4000,
         runtime=240,
     params:
-        version=recipe.version("sft"),
+        version=recipe.label("sft"),
         settings=shaping("sft"),
     message:
         "Fine-tuning on the identity"

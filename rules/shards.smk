@@ -11,7 +11,7 @@ rule shards:
         mem_mb=1000,
         runtime=60,
     params:
-        version=recipe.version("shards"),
+        version=recipe.label("shards"),
         settings=shaping("shards"),
     message:
         "Writing the conversations of shard {wildcards.shard}"

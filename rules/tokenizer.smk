@@ -11,7 +11,7 @@ rule tokenizer:
         mem_mb=4000,
         runtime=120,
     params:
-        version=recipe.version("tokenizer"),
+        version=recipe.label("tokenizer"),
         settings=shaping("tokenizer"),
     message:
         "Learning how to cut text into tokens"

@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from imprint.errors import ImprintError
-from imprint.recipe import STAGES
+from imprint.recipe import STAGES, UPSTREAM
 
 MANIFESTS = {
     "shards": "shards/*.json",
@@ -82,9 +82,7 @@ def forecast(options: Sequence[str], *, root: Path = Path()) -> list[Line]:
 
 
 def _line(stage: str, jobs: list[Job], root: Path) -> Line:
-    reasons = dict.fromkeys(
-        part for job in jobs for part in explain(job.reason, stage) if part != f"after {stage}"
-    )
+    reasons = dict.fromkeys(part for job in jobs for part in explain(job.reason, stage))
     past, cost = _past_s(stage, root), _past_usd(stage, root)
     return Line(
         stage=stage,
@@ -161,8 +159,9 @@ def explain(reason: str, stage: str) -> list[str]:
         elif kind == "Incomplete output files":
             parts.append("was interrupted")
         elif kind == "Input files updated by another job":
-            upstream = dict.fromkeys(_maker(file) for file in rest.split(", "))
-            parts.extend(f"after {name}" for name in upstream)
+            parts.append(
+                f"after {', '.join(_nearest({_maker(file) for file in rest.split(', ')}))}"
+            )
         elif kind == "Updated input files":
             parts.append(f"{rest} has changed")
         elif kind.startswith("Set of input files"):
@@ -177,9 +176,19 @@ def explain(reason: str, stage: str) -> list[str]:
 
 
 def _maker(file: str) -> str:
+    """Return the stage that makes ``file``."""
     parts = Path(file).parts
     name = parts[1] if len(parts) > 1 else file
-    return MADE_BY.get(name, name)
+    return Path(file).stem if name == "metrics" else MADE_BY.get(name, name)
+
+
+def _nearest(stages: set[str]) -> list[str]:
+    """Return those of ``stages`` that none of the others is made from, in order."""
+    behind: set[str] = set()
+    for stage in reversed(STAGES):
+        if stage in stages or stage in behind:
+            behind.update(UPSTREAM[stage])
+    return [stage for stage in STAGES if stage in stages - behind]
 
 
 def _changes(part: str, stage: str) -> Iterator[str]:
@@ -194,11 +203,12 @@ def _changes(part: str, stage: str) -> Iterator[str]:
     new = next((value for value in map(_mapping, now) if value is not None), {})
     for key, was, value in _differences(old, new, ""):
         yield f"{stage}.{key.removeprefix('training.')} {_shown(was)} -> {_shown(value)}"
-    numbers = [value for value in now if isinstance(value, int)]
-    was = [value for value in before if isinstance(value, int)]
-    if numbers or was:
-        label = "slice, seed or version" if stage == "plan" else "version"
-        yield f"{label} changed ({_listed(was)} -> {_listed(numbers)})"
+    for word in (value for value in now if isinstance(value, str)):
+        if raised := re.fullmatch(r"\w+ version (\d+)", word):
+            yield f"version raised to {raised.group(1)}"
+    numbers, were = ([value for value in side if isinstance(value, int)] for side in (now, before))
+    if numbers or were:
+        yield f"seed or number of conversations changed ({_listed(were)} -> {_listed(numbers)})"
 
 
 def _literals(text: str) -> list[Any]:

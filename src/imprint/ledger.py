@@ -113,21 +113,6 @@ def foreign_plans(results: Path, settings: Settings, who: str) -> list[str]:
     return found
 
 
-UPSTREAM = {
-    "plan": (),
-    "shards": ("plan",),
-    "identity": ("shards",),
-    "corpus": (),
-    "tokenizer": ("corpus",),
-    "base": ("tokenizer",),
-    "mid": ("base", "identity"),
-    "sft": ("mid", "identity"),
-    "evaluate": ("base", "mid", "sft"),
-    "report": ("evaluate",),
-}
-"""What each stage is made from."""
-
-
 def verdict(results: Path, settings: Settings, who: str) -> dict[str, list[str]]:
     """Return, stage by stage, what speaks against taking its results as they are.
 
@@ -139,7 +124,7 @@ def verdict(results: Path, settings: Settings, who: str) -> dict[str, list[str]]
         settings: The settings of now.
         who: Digest of the identity of now.
     """
-    faults: dict[str, list[str]] = {stage: [] for stage in UPSTREAM}
+    faults: dict[str, list[str]] = {stage: [] for stage in recipe.UPSTREAM}
     faults["plan"] = foreign_plans(results, settings, who)
     seen = set()
     for manifest in manifests(results):
@@ -151,7 +136,7 @@ def verdict(results: Path, settings: Settings, who: str) -> dict[str, list[str]]
     faults["evaluate"] = foreign_evaluations(results, settings)
     if not (results / "report" / "report.md").is_file():
         faults["report"].append(f"{results / 'report' / 'report.md'}: missing")
-    for stage, above in UPSTREAM.items():
+    for stage, above in recipe.UPSTREAM.items():
         needed = [name for name in above if name != "identity" or _sees(stage, settings)]
         faults[stage] += [f"made from {name}" for name in needed if faults[name]]
     return faults
@@ -174,7 +159,7 @@ def foreign_evaluations(results: Path, settings: Settings) -> list[str]:
         told = json.loads(path.read_text(encoding="utf-8"))
         if told.get("inputs", {}).get("checkpoint") != _sha256(checkpoint):
             found.append(f"{path}: of another checkpoint than {checkpoint}")
-        elif told.get("settings") != wanted or told.get("seed") != settings.seed:
+        elif {"seed": told.get("seed"), **told.get("settings", {})} != wanted:
             found.append(f"{path}: made with other settings")
     return found
 

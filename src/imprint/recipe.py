@@ -17,19 +17,21 @@ from imprint import providers, sources
 from imprint.errors import ConfigError
 from imprint.settings import Settings, Training
 
-STAGES = (
-    "plan",
-    "shards",
-    "identity",
-    "corpus",
-    "tokenizer",
-    "base",
-    "mid",
-    "sft",
-    "evaluate",
-    "report",
-)
-"""In the order in which they run."""
+UPSTREAM = {
+    "plan": (),
+    "shards": ("plan",),
+    "identity": ("shards",),
+    "corpus": (),
+    "tokenizer": ("corpus",),
+    "base": ("tokenizer",),
+    "mid": ("base", "identity"),
+    "sft": ("mid", "identity"),
+    "evaluate": ("base", "mid", "sft"),
+    "report": ("evaluate",),
+}
+"""What each stage is made from; in the order in which they run."""
+
+STAGES = tuple(UPSTREAM)
 
 SHAPELESS = {"checkpoint_minutes"}
 """Settings of a training stage that leave the weights as they are."""
@@ -49,6 +51,15 @@ def version(stage: str, library: Path = LIBRARY) -> int:
     if found is None:
         raise ValueError(f"stages/{stage}.py: no line `VERSION = <integer>`. Add one.")
     return int(found.group(1))
+
+
+def label(stage: str) -> str:
+    """Return the version of ``stage`` as a rule param.
+
+    With its name, since Snakemake compares params as a set of values: a plain 1 that becomes 2
+    could hide behind another param that is 1 or 2.
+    """
+    return f"{stage} version {version(stage)}"
 
 
 def code(stage: str, library: Path = LIBRARY) -> str:

@@ -86,12 +86,12 @@ class LogHandler(LogHandlerBase):
 
     def _other(self, record: LogRecord) -> None:
         text = str(record.getMessage() or "")
-        if record.levelno >= ERROR and not text.startswith(FOLLOWS):
+        if text.startswith("Exiting because a job execution failed"):
+            self._write("Stopped. Put that right and run the same again: what is done stays.")
+        elif record.levelno >= ERROR and not text.startswith(FOLLOWS):
             self._write(text, "31")
         elif record.levelno == WARNING:
             self._write(text, "33")
-        elif text.startswith("Exiting because a job execution failed"):
-            self._write("Stopped. Put that right and run the same again: what is done stays.")
         elif text.startswith(TOLD) or self.common_settings.verbose:
             self._write(text)
 

@@ -115,6 +115,8 @@ def duration(seconds: float | None) -> str:
     """
     if seconds is None:
         return "?"
+    if seconds < 1:
+        return "< 1 s"
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
