@@ -170,13 +170,23 @@ class Attention(nn.Module):
     def forward(
         self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
     ) -> Tensor:
-        """Mix what the tokens of a row know; ``mask`` is added to the scores, None if causal."""
+        """Mix what the tokens of a row know.
+
+        Args:
+            x_BTC: The stream, normalised.
+            rope: Cosine and sine, for ``fused.rotate``.
+            mask: Added to the scores; None for a causal one.
+            cache: What the rows have seen before.
+        """
         config, (rows, length, width) = self.config, x_BTC.shape
         weight = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight]).to(x_BTC.dtype)
         heads = functional.linear(x_BTC, weight).view(rows, length, -1, config.head_width)
-        turned, values_BTKD = heads.split([config.n_head + config.n_keys, config.n_keys], dim=2)
+        if mask is not None and cache is None:
+            mixed_BTC = fused.self_attend(heads, *rope, mask)
+            return functional.linear(mixed_BTC, self.c_proj.weight.to(x_BTC.dtype))
+        turned, values_BTKD = heads[:, :, : -config.n_keys], heads[:, :, -config.n_keys :]
         turned = fused.rms_norm(fused.rotate(turned, *rope))
-        queries_BTHD, keys_BTKD = turned.split([config.n_head, config.n_keys], dim=2)
+        queries_BTHD, keys_BTKD = turned[:, :, : config.n_head], turned[:, :, config.n_head :]
         if cache is None:
             keys, values = keys_BTKD.transpose(1, 2), values_BTKD.transpose(1, 2)
         else:
@@ -240,8 +250,9 @@ class Model(nn.Module):
             self._initialise(seed)
         half = torch.arange(0, config.head_width, 2, dtype=torch.float) / config.head_width
         angles = torch.arange(config.context)[:, None] * (1.0 / ROPE_BASE**half)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        cos, sin = angles.cos(), angles.sin()
+        self.register_buffer("cos", torch.cat([cos, cos], dim=-1), persistent=False)
+        self.register_buffer("sin", torch.cat([sin, -sin], dim=-1), persistent=False)
 
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:
@@ -279,9 +290,16 @@ class Model(nn.Module):
         """Weights of the embedding, (V, C)."""
         return self.get_parameter("transformer.wte.weight")
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The blocks, in order."""
+        layers = self.transformer["h"]
+        assert isinstance(layers, nn.ModuleList)
+        return layers
+
     def matrices(self) -> Iterator[nn.Parameter]:
         """Yield the weights of the layers, in order: all but embedding and head."""
-        yield from self.transformer["h"].parameters()
+        yield from self.layers.parameters()
 
     def stream(
         self, ids_BT: Tensor, *, cache: Cache | None = None, dtype: torch.dtype | None = None
@@ -293,6 +311,10 @@ class Model(nn.Module):
         embedded = functional.embedding(ids_BT, self.embedding)
         x_BTC = fused.rms_norm(embedded.to(dtype or embedded.dtype))
         mask: Tensor | None = None
+        if cache is None and x_BTC.device.type == "cpu" and self.config.n_kv_head is None:
+            mask = fused.bias(torch.ones(length, length, dtype=torch.bool).tril_(), x_BTC.dtype)
+            rope = (self.cos[:length].to(x_BTC.dtype), self.sin[:length].to(x_BTC.dtype))
+            return self._layers(x_BTC, rope, mask, None)
         if cache is None:
             cos, sin = self.cos[:length], self.sin[:length]
         else:
@@ -304,7 +326,12 @@ class Model(nn.Module):
             slots = torch.arange(used, device=ids_BT.device)
             mask = fused.bias(slots <= positions_BT[:, None, :, None], x_BTC.dtype)
         rope = (cos.unsqueeze(-2).to(x_BTC.dtype), sin.unsqueeze(-2).to(x_BTC.dtype))
-        for block in self.transformer["h"]:
+        return self._layers(x_BTC, rope, mask, cache)
+
+    def _layers(
+        self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        for block in self.layers:
             x_BTC = block(x_BTC, rope, mask, cache)
         return fused.rms_norm(x_BTC)
 
