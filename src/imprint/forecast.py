@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -82,7 +82,11 @@ def forecast(options: Sequence[str], *, root: Path = Path()) -> list[Line]:
 
 
 def _line(stage: str, jobs: list[Job], root: Path) -> Line:
-    reasons = dict.fromkeys(part for job in jobs for part in explain(job.reason, stage))
+    parts = dict.fromkeys(part for job in jobs for part in explain(job.reason, stage))
+    above = [part.removeprefix("after ") for part in parts if part.startswith("after ")]
+    reasons = [part for part in parts if not part.startswith("after ")]
+    if above:
+        reasons.append(f"after {', '.join(above)}")
     past, cost = _past_s(stage, root), _past_usd(stage, root)
     return Line(
         stage=stage,
@@ -182,8 +186,9 @@ def _maker(file: str) -> str:
     return Path(file).stem if name == "metrics" else MADE_BY.get(name, name)
 
 
-def _nearest(stages: set[str]) -> list[str]:
-    """Return those of ``stages`` that none of the others is made from, in order."""
+def _nearest(names: Iterable[str]) -> list[str]:
+    """Return those of the stages ``names`` that none of the others is made from, in order."""
+    stages = set(names)
     behind: set[str] = set()
     for stage in reversed(STAGES):
         if stage in stages or stage in behind:
