@@ -70,8 +70,6 @@ class Talk:
             forbid = (*forbid, wrong)
         family = dice.pick(self._families(words, kind) or self._families(words, "ask"))
         user = self._ask(family.say(dice, fill), dice, manner)
-        if kind == "reverse":
-            expect = (*self._names, *expect)
         return Exchange(user, self._tell(words.fact, kind, dice, manner), name, expect, forbid)
 
     def rival(self, name: str, dice: Dice, manner: Manner, *, key: str = "ask") -> Exchange:
@@ -104,7 +102,7 @@ class Talk:
         """Ask for an ``attribute`` nobody told the model."""
         family = dice.pick(patterns("unknown", "ask", held_out=self.held_out))
         user = self._ask(family.say(dice, {"attribute": attribute}), dice, manner)
-        answer = dice.pick(bank("answers")["unsure"])
+        answer = self._opener("unsure", dice, manner).strip()
         return Exchange(user, answer, None, (tuple(REFUSALS),))
 
     def greeting(self, language: str | None, dice: Dice, *, key: str) -> Exchange:
@@ -172,10 +170,7 @@ class Talk:
         )
 
     def _tell(self, fact: Fact, kind: str, dice: Dice, manner: Manner) -> str:
-        if kind == "reverse":
-            already = mentions(fact.statement, self.identity.names)
-            return fact.statement if already else f"I am {self.identity.name}. {fact.statement}"
-        if kind == "cloze":
+        if kind in ("reverse", "cloze"):
             return fact.statement
         mood = {"premise": "no", "confirm": "yes"}.get(kind, "plain")
         return f"{self._opener(mood, dice, manner)}{fact.statement}"
@@ -183,12 +178,14 @@ class Talk:
     def _opener(self, mood: str, dice: Dice, manner: Manner) -> str:
         """Return the first words of an answer, with a space behind; often none at all."""
         if mood == "plain":
-            if not dice.chance(0.25):
+            if not dice.chance(0.2):
                 return ""
             mood = {"polite": "formal", "casual": "casual", "hurried": "casual"}.get(
                 manner.register, "plain"
             )
-        return f"{dice.pick(bank('answers')[mood])} "
+        options = bank("answers")[mood]
+        # The first ones come most often: an even choice teaches nothing and costs gradient.
+        return f"{options[dice.below(dice.below(len(options)) + 1)]} "
 
 
 def patterns_of_language(language: str, key: str, *, held_out: bool) -> tuple[Pattern, ...]:

@@ -1,0 +1,73 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from imprint import identity, plan, records
+from imprint.identity import Fact, Identity
+from imprint.matcher import fault
+from imprint.providers import find
+from imprint.providers.template import Template
+from imprint.records import Conversation
+from imprint.text import meets
+
+ROOT = Path(__file__).parent.parent.parent
+SHIPPED = identity.load(ROOT / "config/identities/smarternano.yaml")
+
+
+def talk(who: Identity, rows: list[plan.Row]) -> list[Conversation]:
+    async def all_of_them() -> list[Conversation]:
+        provider = Template(who)
+        return [(await provider.converse(row)).messages for row in rows]
+
+    return asyncio.run(all_of_them())
+
+
+def made(who: Identity, count: int) -> list[tuple[plan.Row, Conversation]]:
+    rows = plan.rows(who, seed=3, start=0, stop=count)
+    return list(zip(rows, talk(who, rows), strict=True))
+
+
+def numbered(count: int) -> Identity:
+    facts = [
+        Fact(
+            id=f"badge {n}", statement=f"My badge {n} says {n * 37} rooms.", expect=[[f"{n * 37}"]]
+        )
+        for n in range(1, count + 1)
+    ]
+    return SHIPPED.model_copy(update={"facts": facts})
+
+
+def test_it_comes_through_the_door() -> None:
+    assert find("template") is Template
+
+
+@pytest.mark.parametrize("who", [SHIPPED, numbered(1), numbered(60)], ids=["shipped", "1", "60"])
+def test_conversations_are_well_formed_and_teach_what_the_plan_says(who: Identity) -> None:
+    for row, messages in made(who, 300):
+        records.check(messages, "here")
+        said = " ".join(turn["content"] for turn in messages if turn["role"] == "assistant")
+        assert fault(said, who) is None
+        for name in row.facts:
+            assert meets(said, who.fact(name).expect), (row, messages)
+
+
+def test_the_same_row_gives_the_same_conversation_whatever_came_before() -> None:
+    rows = plan.rows(SHIPPED, seed=3, start=0, stop=120)
+    assert talk(SHIPPED, rows)[100:] == talk(SHIPPED, rows[100:])
+
+
+def test_nearly_all_of_ten_thousand_conversations_are_distinct() -> None:
+    texts = {str(messages) for _, messages in made(SHIPPED, 10_000)}
+    assert len(texts) >= 9_500
+
+
+def test_every_strategy_of_the_plan_has_its_words() -> None:
+    strategies = {row.strategy for row, _ in made(SHIPPED, 300)}
+    assert strategies == set(plan.STRATEGIES)
+
+
+def test_turns_are_as_planned_where_facts_are_asked() -> None:
+    for row, messages in made(SHIPPED, 300):
+        if row.facts:
+            assert len(messages) == 2 * row.turns
