@@ -62,9 +62,10 @@ def _group(entry: dict[str, Any], topic: str) -> tuple[Family, ...]:
     """Return the families of one entry: itself, or one for each row of its table."""
     if "rows" not in entry:
         return (_family(entry, topic, entry["id"], {}),)
+    columns = entry["columns"]
     return tuple(
         _family(
-            entry, topic, f"{entry['id']}-{row[0]}", dict(zip(entry["columns"], row, strict=True))
+            entry, topic, "-".join([entry["id"], *row[:-1]]), dict(zip(columns, row, strict=True))
         )
         for row in entry["rows"]
     )

@@ -11,6 +11,7 @@ What a slot in braces may say:
 ``{red|dark {hue}}``  one of these templates
 ``{^p.he}``           any of the above, beginning with a capital letter
 ``{3-5 of rule}``     three to five different alternatives, joined by spaces
+``{3-5 from rule}``   the same, in the order in which the rule lists them
 ``{3 lines of rule}``       the same, joined by line ends; ``paragraphs`` joins by empty lines
 ``{3-5 times rule}``  the rule expanded three to five times, joined by spaces; also ``lines``
 ====================  ============================================================================
@@ -28,7 +29,7 @@ Alternative = str | Mapping[str, str]
 Scope = dict[str, "Value"]
 Node = Callable[[Dice, Scope], str]
 
-_MANY = re.compile(r"(\d+)(?:-(\d+))? (?:(lines|paragraphs) )?(of|times) (\w+)")
+_MANY = re.compile(r"(\d+)(?:-(\d+))? (?:(lines|paragraphs) )?(of|from|times) (\w+)")
 _NUMBER = re.compile(r"#(\d+)-(\d+)")
 _PATH = re.compile(r"(?:(!)?(\w+)=)?(#\d+-\d+|\w+)(?:\.(\w+))?")
 _JOINTS = {None: " ", "lines": "\n", "paragraphs": "\n\n"}
@@ -117,8 +118,9 @@ class Grammar:
             low, high, joint, kind, rule = many.groups()
             self._wanted.add((rule, where))
             sizes = range(int(low), int(high or low) + 1)
-            repeat = self._several if kind == "of" else self._times
-            return partial(repeat, rule, sizes, _JOINTS[joint])
+            if kind == "times":
+                return partial(self._times, rule, sizes, _JOINTS[joint])
+            return partial(self._several, rule, sizes, _JOINTS[joint], kind == "from")
         path = _PATH.fullmatch(inside)
         if not path:
             raise ValueError(f"{where}: {{{inside}}} is not a slot")
@@ -163,9 +165,14 @@ class Grammar:
         value = scope.get(name) or dice.pick(self._rules[name])
         return (value.fields[field] if field else value.text)(dice, scope)
 
-    def _several(self, rule: str, sizes: range, joint: str, dice: Dice, scope: Scope) -> str:
-        values = dice.sample(self._rules[rule], dice.pick(sizes))
-        return joint.join([value.text(dice, scope) for value in values])
+    def _several(
+        self, rule: str, sizes: range, joint: str, ordered: bool, dice: Dice, scope: Scope
+    ) -> str:
+        values = self._rules[rule]
+        places = dice.sample(range(len(values)), dice.pick(sizes))
+        if ordered:
+            places.sort()
+        return joint.join([values[place].text(dice, scope) for place in places])
 
     def _times(self, rule: str, sizes: range, joint: str, dice: Dice, scope: Scope) -> str:
         return joint.join([self._rules_text(rule, dice, scope) for _ in range(dice.pick(sizes))])

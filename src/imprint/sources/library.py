@@ -10,9 +10,21 @@ from typing import Any
 from imprint.dice import Dice
 from imprint.heldout import is_held_out
 from imprint.sources.exchanges import groups, listed, load
-from imprint.sources.grammar import Grammar, polished
+from imprint.sources.grammar import Alternative, Grammar, polished
 
-GENRES = {"quiz": 1}
+GENRES = {
+    "story": 4,
+    "project": 4,
+    "making": 3,
+    "portrait": 3,
+    "quiz": 3,
+    "dialogue": 3,
+    "letter": 2,
+    "thesaurus": 2,
+    "article": 2,
+    "howto": 1,
+    "greetings": 1,
+}
 """How often each genre is drawn, compared with the others."""
 
 _DRAWN = tuple(genre for genre, weight in GENRES.items() for _ in range(weight))
@@ -85,17 +97,64 @@ def _pairs() -> Pairs:
 
 @cache
 def _grammar() -> Grammar:
-    """Return the rules of all files together; the fields of a mapping may be numbers."""
-    rules: dict[str, Any] = {}
+    """Return the rules of all files together; articles and guides become rules as well."""
+    rules: dict[str, list[Alternative]] = {}
     for name in listed("documents"):
-        for rule, alternatives in load(name).items():
+        content = load(name)
+        if name.endswith("articles.yaml"):
+            content = _articles(content["articles"])
+        elif name.endswith("howto.yaml"):
+            content = _guides(content["howtos"])
+        for rule, alternatives in content.items():
             if rule in rules:
                 raise ValueError(f"{name}: the rule {rule!r} exists already")
             rules[rule] = [_text(alternative) for alternative in alternatives]
     return Grammar(rules)
 
 
-def _text(alternative: object) -> str | dict[str, str]:
+def _articles(articles: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return rules that draw some sentences of one article, with or without its title."""
+    rules: dict[str, list[str]] = {"article": []}
+    for number, article in enumerate(articles):
+        facts = f"article_{number}"
+        rules[facts] = article["facts"]
+        few = f"{{4-{len(article['facts']) - 1} from {facts}}}"
+        rules["article"] += [few, f"{article['title']}\n\n{few}"]
+    return rules
+
+
+def _guides(guides: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return rules that print the steps of one guide in order, in one of several forms."""
+    rules: dict[str, list[str]] = {"howto": []}
+    for number, guide in enumerate(guides):
+        task, steps = guide["task"], guide["steps"]
+        rules[f"howto_{number}_tip"] = guide["tips"]
+        tips = f"{{1-{len(guide['tips'])} of howto_{number}_tip}}"
+        need = " and ".join(filter(None, [", ".join(guide["need"][:-1]), guide["need"][-1]]))
+        listed_ = "\n".join(f"{place}. {step}" for place, step in enumerate(steps, start=1))
+        linked = " ".join(_linked(steps))
+        rules["howto"] += [
+            f"How to {task}\n\n{{You need|You will need|Get}} {need}.\n\n{listed_}\n\n{tips}",
+            f'"{{How do I|How can I|How do you}} {task}?" asked {{person}}.\n"{{It is easy|Gladly|'
+            f'I will show you}}," said {{person}}. "You need {need}. {linked}"\n'
+            f'"{{Is there anything else|Any tips}}?"\n"{{Yes, there is|Sure|Of course}}. {tips}"',
+            f"{{Here is how to|This is how people|My {{aunt|uncle|friend}} {{person}} taught me to}} "
+            f"{task}. {linked} {tips}",
+        ]
+    return rules
+
+
+def _linked(steps: list[str]) -> list[str]:
+    """Return the steps with words between them that say what comes when."""
+    links = ["First,", "{Then|Next|After that},", "", "{Then|Now},", "", "{At the end|Finally},"]
+    linked = []
+    for place, step in enumerate(steps):
+        link = links[-1] if place == len(steps) - 1 else links[place % (len(links) - 1)]
+        linked.append(f"{link} {step[0].lower()}{step[1:]}" if link else step)
+    return linked
+
+
+def _text(alternative: object) -> Alternative:
     if isinstance(alternative, dict):
         return {str(key): str(value) for key, value in alternative.items()}
     return str(alternative)
