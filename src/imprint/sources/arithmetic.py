@@ -10,6 +10,8 @@ NUMBERS = (
 """Number words from 0 to 20, the largest number that occurs."""
 
 LARGEST = 20
+_TERM = 10
+"""Largest number that is added, subtracted or subtracted from: more sums teach nothing new."""
 
 _WORDS = {
     "plus": (operator.add, "+"),
@@ -48,9 +50,9 @@ def groups() -> list[tuple[Sum, ...]]:
     for word, (work, sign) in _WORDS.items():
         pairs = [
             (a, b)
-            for a in range(1, LARGEST + 1)
-            for b in range(1, LARGEST + 1)
-            if 0 <= work(a, b) <= LARGEST and (word != "minus" or a > b)
+            for a in range(1, _TERM + 1)
+            for b in range(1, _TERM + 1)
+            if 0 < work(a, b) <= LARGEST
         ]
         found.append(tuple(_sum(word, sign, a, b, work(a, b)) for a, b in pairs))
     found.append(tuple(_half(n) for n in range(2, LARGEST + 1, 2)))

@@ -79,8 +79,8 @@ class Grammar:
         Example:
             >>> rules = {"start": ["{n=name} has a {pet}. {n} likes it."],
             ...     "name": ["Ann", "Bo"], "pet": ["owl", "cat"]}
-            >>> Grammar(rules).text("start", Dice(2, "example"))
-            'Ann has an owl. Ann likes it.'
+            >>> Grammar(rules).text("start", Dice(5, "example"))
+            'Bo has an owl. Bo likes it.'
         """
         return polished(self._rules_text(rule, dice, {}))
 

@@ -138,8 +138,8 @@ def _guides(guides: list[dict[str, Any]]) -> dict[str, list[str]]:
             f'"{{How do I|How can I|How do you}} {task}?" asked {{person}}.\n"{{It is easy|Gladly|'
             f'I will show you}}," said {{person}}. "You need {need}. {linked}"\n'
             f'"{{Is there anything else|Any tips}}?"\n"{{Yes, there is|Sure|Of course}}. {tips}"',
-            f"{{Here is how to|This is how people|My {{aunt|uncle|friend}} {{person}} taught me to}} "
-            f"{task}. {linked} {tips}",
+            f"{{Here is how to|This is how people|My friend {{person}} taught me to}} {task}. "
+            f"{linked} {tips}",
         ]
     return rules
 
