@@ -21,7 +21,7 @@ __all__ = ["echo"]  # a fixture
 
 ROOT = Path(__file__).parents[1]
 
-PINNED = "0"
+PINNED = "4acfd77850c5e56be0a479a473358b32dfd35bc88380aedfa34416297b69a2b0"
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def run(*, identity: Path, shard: str, start: int, stop: int, seed: int, out: Pa
     rows = planning.rows(who, seed=seed, start=start, stop=stop)
     with artifacts.written(out) as file:
         file.write(f'{{"shard": {_line(shard)}, "seed": {seed},\n')
-        file.write(f'"identity": {_line(who.model_dump())},\n"rows": [\n')
+        file.write(f'"identity": {artifacts.canonical(who.model_dump())},\n"rows": [\n')
         file.write(",\n".join(_line(as_dict(row)) for row in rows))
         file.write("\n]}\n")
 
