@@ -44,7 +44,8 @@ def test_shard_names_sort_as_numbers_up_to_ten_thousand_shards() -> None:
 
 
 def test_importing_the_stage_loads_nothing_heavy() -> None:
-    code = "import sys, imprint.stages.plan; print({'torch', 'numpy', 'tokenizers'} & set(sys.modules))"
+    heavy = "{'torch', 'numpy', 'tokenizers'}"
+    code = f"import sys, imprint.stages.plan; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
