@@ -13,6 +13,7 @@ from imprint.data import Chats, Data, passes
 from imprint.distributed import Ranks, joined
 from imprint.errors import ConfigError
 from imprint.model import Model
+from imprint.recipe import SHAPELESS
 from imprint.settings import Training, Tuning
 from imprint.tokenizer import Tokenizer
 from imprint.train import evaluate, number_type, prepare, train
@@ -20,9 +21,6 @@ from imprint.train import evaluate, number_type, prepare, train
 logger = logging.getLogger("imprint")
 
 Values = TypeVar("Values", bound=BaseModel)
-
-SHAPELESS = {"checkpoint_minutes"}
-"""Settings that leave the weights as they are."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,20 @@ def checked(kind: type[Values], values: Mapping[str, Any], *, stage: str) -> Val
         fault = error.errors()[0]
         place = ".".join([stage, *map(str, fault["loc"])])
         raise ConfigError(f"{place}: {fault['msg']}. Fix it in the configuration.") from None
+
+
+def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``settings`` without those that leave the weights as they are.
+
+    Example:
+        >>> shaping({"seed": 1, "training": {"batch_tokens": 64, "checkpoint_minutes": 3}})
+        {'seed': 1, 'training': {'batch_tokens': 64}}
+    """
+    return {
+        name: shaping(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if name not in SHAPELESS
+    }
 
 
 def carry_out(
@@ -80,7 +92,7 @@ def carry_out(
         metrics: One JSON object a line.
     """
     watch = artifacts.Stopwatch()
-    shape = {name: value for name, value in settings.items() if name not in SHAPELESS}
+    shape = shaping(settings)
     seed = int(settings["seed"])
     with joined() as ranks:
         prepare(ranks)
