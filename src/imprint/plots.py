@@ -111,14 +111,7 @@ def _loss(
     axes.plot(steps, smooth(raw), color=colour, linewidth=1.9)
     if held_out is not None and steps:
         axes.plot(steps[-1], held_out, "D", color=INK, markersize=4.5)
-        axes.annotate(
-            f"held out {held_out:.2f}",
-            (steps[-1], held_out),
-            xytext=(-2, 15),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8.5,
-        )
+        axes.set_title(f"\u25c6 held out {held_out:.2f}", loc="right", fontsize=8.5, color=INK)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))

@@ -37,8 +37,7 @@ def headline(evaluations: Mapping[str, Evaluation]) -> str:
     rows = [[name, str(n), *rest] for (name, *rest), n in zip(rows, counts, strict=True)]
     text = (
         f"**{percent(identity['accuracy'])}** of {last['n']} questions about itself answered right "
-        f"after {last['stage']}, without a system prompt and in words that no training "
-        "conversation had used."
+        f"after {last['stage']}: without a system prompt, in phrasings kept out of training."
     )
     if first is not last:
         before = percent(first["identity"]["accuracy"])
@@ -108,10 +107,10 @@ def transcripts(evaluations: Mapping[str, Evaluation]) -> str:
 
 
 def chosen(evaluation: Evaluation) -> list[Mapping[str, Any]]:
-    """Return one answer of each suite: different facts, and a mistake of each of the worst suites.
+    """Return one answer of each suite: different facts, and mistakes from the worst suites.
 
-    Right answers stand for the suites that are mostly right, so that the page looks as good, and
-    as bad, as the model is.
+    A suite that is mostly wrong always shows a mistake, so that the page looks as good, and as
+    bad, as the model is.
     """
     by_suite: dict[str, list[Mapping[str, Any]]] = {}
     for answer in evaluation["answers"]:
@@ -127,25 +126,54 @@ def chosen(evaluation: Evaluation) -> list[Mapping[str, Any]]:
     shown: list[Mapping[str, Any]] = []
     for suite, answers in by_suite.items():
         right = [answer for answer in answers if answer["verdict"] == "right"]
-        candidates = wrong[suite] if suite in worst or not right else right
+        failed = suite in worst or len(wrong[suite]) > len(right)
+        candidates = wrong[suite] if failed else right
         told = {answer["fact"] for answer in shown}
         shown.append(next((a for a in candidates if a["fact"] not in told), candidates[0]))
     return shown
 
 
 def mistakes(last: Evaluation) -> str:
-    """List what went wrong: question, answer and reason."""
-    wrong = [answer for answer in last["answers"] if answer["verdict"] != "right"]
-    if not wrong:
+    """List what went wrong, suite by suite: question, answer and reason."""
+    by_suite: dict[str, list[Mapping[str, Any]]] = {}
+    for answer in last["answers"]:
+        if answer["verdict"] != "right":
+            by_suite.setdefault(answer["suite"], []).append(answer)
+    if not by_suite:
         return "None."
-    lines = [
-        f'- *{answer["suite"]}*: "{plain(answer["messages"][-1]["content"])}" '
-        f'-> "{plain(answer["answer"])}" ({plain(answer["reason"])})'
-        for answer in wrong[:MISTAKES]
+    total = sum(len(answers) for answers in by_suite.values())
+    share = MISTAKES if total <= MISTAKES else max(1, MISTAKES // len(by_suite))
+    parts = []
+    for suite, answers in by_suite.items():
+        lines = [
+            f'- "{plain(answer["messages"][-1]["content"])}"\n'
+            f"  -> {plain(answer['answer']) or '(nothing)'} *({plain(answer['reason'])})*"
+            for answer in answers[:share]
+        ]
+        if len(answers) > share:
+            lines.append(f"- and {len(answers) - share} more")
+        parts.append(f"{suite}, {len(answers)}:\n\n" + "\n".join(lines))
+    parts.append(f"Every question and answer is in results/eval/{last['stage']}.json.")
+    return "\n\n".join(parts)
+
+
+def learning(manifests: Sequence[Manifest]) -> str:
+    """Return the table of what each training stage saw, how fast, and how well it fits."""
+    rows = [
+        [
+            manifest["stage"],
+            f"{manifest['parameters']:,}",
+            f"{manifest['steps']:,}",
+            f"{manifest['tokens']:,}",
+            f"{manifest['tokens_per_s']:,.0f}",
+            f"{manifest['train_loss']:.3f}" if manifest.get("train_loss") is not None else "-",
+            f"{manifest['val_loss']:.3f}" if "val_loss" in manifest else "-",
+        ]
+        for manifest in manifests
+        if "tokens_per_s" in manifest
     ]
-    if len(wrong) > MISTAKES:
-        lines.append(f"- and {len(wrong) - MISTAKES} more in results/eval/{last['stage']}.json")
-    return "\n".join(lines)
+    heads = ["stage", "parameters", "steps", "tokens", "tokens/s", "last loss", "held-out loss"]
+    return table(heads, rows, right=heads[1:]) if rows else ""
 
 
 def funnel(manifest: Manifest) -> str:

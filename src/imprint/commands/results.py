@@ -1,9 +1,11 @@
 """What came out: ``imprint summary`` and ``imprint report``."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -49,8 +51,11 @@ def table(evaluations: dict[str, dict[str, Any]]) -> Table:
         evaluations: What results/eval/<stage>.json holds, by stage.
     """
     last = list(evaluations.values())[-1]
-    about = last.get("about", {}).get("name", "the model")
-    shown = Table(box=box.SIMPLE_HEAD, title=f"What {about} knows about itself", pad_edge=False)
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"What {last['about']['name']} knows about itself",
+        pad_edge=False,
+    )
     shown.title_justify = "left"
     shown.add_column("held-out questions")
     shown.add_column("n", justify="right", style="dim")
@@ -67,7 +72,7 @@ def table(evaluations: dict[str, dict[str, Any]]) -> Table:
     shown.add_row("identity, all", str(last["n"]), *cells, style="bold")
     for name, key in (("claims to be a rival", "rival_rate"), ("brings itself up", "bleed_rate")):
         cells = [_percent(evaluation[key]) for evaluation in evaluations.values()]
-        shown.add_row(name, str(last.get("asked", {}).get(key, "")), *cells)
+        shown.add_row(name, str(last["asked"][key]), *cells)
     return shown
 
 
@@ -75,16 +80,35 @@ def following(results: Path, evaluations: dict[str, dict[str, Any]]) -> list[str
     """Return the lines that say how sure the result is, and what to type next."""
     stage, last = list(evaluations.items())[-1]
     low, high = last["identity"]["ci95"]
-    sure = f"{stage}: {_percent(last['identity']['accuracy'])} right, 95 % sure to be within "
-    identity = last.get("about", {}).get("file", "config/identities/")
+    share = _percent(last["identity"]["accuracy"])
+    command = "imprint" if shutil.which("imprint") else ".venv/bin/imprint"
+    identity = last["about"]["file"]
+    again = "make identity" if identity == _configured() else f"make identity IDENTITY={identity}"
+    commands = {
+        "make chat": "talk to it",
+        f'{command} ask "Who are you?"': f"one question to {results}/{stage}.pt",
+        "make report": "the whole story, with pictures",
+    }
+    width = max(map(len, commands)) + 3
     return [
-        f"{sure}{_percent(low)} to {_percent(high)}; asked without a system prompt.",
+        f"{stage}: {share} right, and 95 % sure to be within {_percent(low)} to {_percent(high)}; "
+        "asked without a system prompt.",
         "",
-        "[bold]next:[/] make chat                       talk to it",
-        f'      imprint ask "Who are you?"      one question, {results}/{stage}.pt answers',
-        "      make report                     the whole story, with pictures",
-        f"      edit {identity}, then make identity",
+        *(
+            f"{'[bold]next:[/]' if place == 0 else '     '} {typed:<{width}}[dim]{meaning}[/]"
+            for place, (typed, meaning) in enumerate(commands.items())
+        ),
+        f"      edit {identity}, then {again}",
     ]
+
+
+def _configured() -> str | None:
+    """Return the identity that config/config.yaml names, None if there is no such file."""
+    path = Path("config/config.yaml")
+    if not path.is_file():
+        return None
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found.get("identity") if isinstance(found, dict) else None
 
 
 def _percent(share: float | None) -> str:

@@ -61,7 +61,9 @@ def page(
         "Fact by fact": story.facts(last, data.get("coverage", {})),
         "One conversation of each kind": story.transcripts(evaluations),
         "Every mistake": story.mistakes(last),
-        "How it learned": picture if curves else "",
+        "How it learned": "\n\n".join(
+            filter(None, [picture if curves else "", story.learning(manifests)])
+        ),
         "What it learned from": story.funnel(data) if data else "",
         "What it took": story.work(manifests) if manifests else "",
         "How to make it again": story.recipe(last, manifests),

@@ -1,0 +1,142 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imprint import exam
+from imprint.engine import Engine
+from imprint.errors import ArtifactError, IdentityError
+from imprint.exam import Question
+from imprint.records import Conversation
+from imprint.stages import evaluate
+from imprint.tokenizer import Tokenizer
+
+IDENTITY = """\
+name: Ada
+kind: harbour pilot
+creator: Bo Berg
+description: A pilot who knows the harbour.
+facts:
+  - id: name
+    statement: My name is Ada.
+    expect: [[Ada]]
+  - id: harbour
+    statement: I guide ships into the harbour of Turku.
+    expect: [[Turku]]
+"""
+
+SETTINGS = {"per_suite": 5, "answer_tokens": 8, "seed": 3}
+
+Answerer = Callable[[list[Conversation]], list[str]]
+
+
+@pytest.fixture
+def ada(tmp_path: Path) -> Path:
+    path = tmp_path / "ada.yaml"
+    path.write_text(IDENTITY)
+    return path
+
+
+def run(results: Path, ada: Path, out: Path, **other: Any) -> Any:
+    given = {
+        "checkpoint": results / "sft.pt",
+        "tokenizer": results / "tokenizer" / "tokenizer.json",
+        "identity": ada,
+        "manifest": None,
+        "out": out,
+        "settings": SETTINGS,
+    }
+    evaluate.run(**(given | other))
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], str]) -> None:
+    """Have ``answer`` reply to the last message of every conversation, in place of the model."""
+
+    class Fake:
+        def answer(self, conversations: list[Conversation], *, max_tokens: int) -> list[str]:
+            assert max_tokens == SETTINGS["answer_tokens"]
+            return [answer(conversation[-1]["content"]) for conversation in conversations]
+
+    monkeypatch.setattr(Engine, "load", lambda *given, **more: Fake())
+
+
+def test_a_random_model_is_marked_wrong_and_says_so_in_the_same_bytes(
+    results: Path, ada: Path, tmp_path: Path
+) -> None:
+    found = run(results, ada, tmp_path / "eval" / "sft.json")
+    assert found["stage"] == "sft"
+    assert found["n"] == sum(answer["suite"] != "off-topic" for answer in found["answers"]) > 30
+    assert found["identity"]["accuracy"] < 0.1
+    assert set(found["identity"]["by_fact"]) == {"name", "harbour"}
+    assert found["rival_rate"] == 0.0
+    first = (tmp_path / "eval" / "sft.json").read_bytes()
+    run(results, ada, tmp_path / "again" / "sft.json")
+    assert (tmp_path / "again" / "sft.json").read_bytes() == first
+
+
+def test_each_answer_meets_its_own_question(
+    results: Path, ada: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [
+        Question("paraphrase", "name", [{"role": "user", "content": "Name?"}], (("Ada",),), ()),
+        Question("reverse", "harbour", [{"role": "user", "content": "Port?"}], (("Turku",),), ()),
+        Question("off-topic", None, [{"role": "user", "content": "2 + 2?"}], (("4",),), ()),
+    ]
+    said = {"Name?": "I am Ada.", "Port?": "Oslo.", "2 + 2?": "It is 4, says Ada."}
+    monkeypatch.setattr(exam, "questions", lambda identity, **_: asked)
+    stand_in(monkeypatch, said.__getitem__)
+    found = run(results, ada, tmp_path / "mid.json")
+    assert found["stage"] == "mid"
+    assert [answer["verdict"] for answer in found["answers"]] == ["right", "wrong", "wrong"]
+    assert [answer["reason"] for answer in found["answers"]] == [
+        "",
+        "lacks 'Turku'",
+        "brings itself up: name or creator",
+    ]
+    assert (found["n"], found["identity"]["accuracy"], found["bleed_rate"]) == (2, 0.5, 1.0)
+
+
+def test_the_exam_is_asked_with_the_settings(
+    results: Path, ada: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, lambda text: "My name is Ada, in Turku.")
+    few = run(results, ada, tmp_path / "sft.json")
+    more = run(results, ada, tmp_path / "sft.json", settings=SETTINGS | {"per_suite": 6})
+    other = run(results, ada, tmp_path / "sft.json", settings=SETTINGS | {"seed": 4})
+    assert {scores["n"] for scores in few["identity"]["by_suite"].values()} == {5}
+    assert {scores["n"] for scores in more["identity"]["by_suite"].values()} == {6}
+    assert few["answers"] != other["answers"]
+    assert few["identity"]["by_suite"]["paraphrase"]["accuracy"] == 1.0
+
+
+def test_validation_losses_are_passed_on(
+    results: Path, ada: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, lambda text: "Ada")
+    manifest = tmp_path / "sft.manifest.json"
+    manifest.write_text('{"val_loss": 1.5, "val_bpb": 0.9, "seconds": 3.0}')
+    found = run(results, ada, tmp_path / "sft.json", manifest=manifest)
+    assert (found["val_loss"], found["val_bpb"]) == (1.5, 0.9)
+    assert "seconds" not in found
+
+
+def test_another_tokenizer_is_refused(results: Path, ada: Path, tmp_path: Path) -> None:
+    Tokenizer.train(["Nothing alike."], vocabulary=280).save(tmp_path / "other.json")
+    with pytest.raises(ArtifactError, match="another tokenizer"):
+        run(results, ada, tmp_path / "sft.json", tokenizer=tmp_path / "other.json")
+    assert not (tmp_path / "sft.json").exists()
+
+
+def test_a_damaged_checkpoint_is_named(results: Path, ada: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.pt").write_bytes((results / "sft.pt").read_bytes()[:1000])
+    with pytest.raises(ArtifactError, match=r"bad\.pt"):
+        run(results, ada, tmp_path / "sft.json", checkpoint=tmp_path / "bad.pt")
+
+
+def test_a_wrong_identity_stops_before_the_model_is_opened(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "ada.yaml").write_text(IDENTITY.replace("creator:", "maker:"))
+    with pytest.raises(IdentityError, match="maker"):
+        run(results, tmp_path / "ada.yaml", tmp_path / "sft.json", checkpoint=tmp_path / "no.pt")
