@@ -237,7 +237,7 @@ def test_a_fact_below_its_quota_is_named_with_the_remedy(
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert short
     assert warned == [
-        f"fact '{name}' has only {coverage[name]} of 3 conversations: set `conversations` "
+        f"warning: fact '{name}' has only {coverage[name]} of 3 conversations: set `conversations` "
         "higher, or give the fact more questions"
         for name in short
     ]
@@ -247,7 +247,7 @@ def test_missing_conversations_are_warned_of(
     data: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     edited(data, lambda lines: lines.pop(3)).merge()
-    assert "1 conversations are missing from their shards" in caplog.text
+    assert "warning: the shards lack 1 of the planned conversations" in caplog.text
 
 
 # Validation

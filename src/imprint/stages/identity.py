@@ -231,12 +231,14 @@ def _report(counts: dict[str, Any], coverage: list[tuple[str, int]]) -> None:
     """Log the funnel, and warn of each fact that too few conversations teach."""
     logger.info("%s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     if counts["missing"]:
-        logger.warning("%d conversations are missing from their shards", counts["missing"])
+        logger.warning(
+            "warning: the shards lack %d of the planned conversations", counts["missing"]
+        )
     quota = max(1, QUOTA * min(counts["planned"], 1000) // 1000)
     for name, count in coverage:
         if count < quota:
             logger.warning(
-                "fact %r has only %d of %d conversations: set `conversations` higher, or give the "
-                "fact more questions",
+                "warning: fact %r has only %d of %d conversations: set `conversations` higher, "
+                "or give the fact more questions",
                 *(name, count, quota),
             )
