@@ -49,23 +49,24 @@ class _Card:
 
 
 DECK = (
-    _Card("direct", 1, 1, 9),
+    _Card("direct", 1, 1, 8),
     _Card("direct", 2, 2, 2),
-    _Card("paraphrase", 1, 1, 20),
-    _Card("paraphrase", 2, 2, 6),
+    _Card("paraphrase", 1, 1, 16),
+    _Card("paraphrase", 2, 2, 8),
     _Card("paraphrase", 3, 3, 2),
-    _Card("indirect", 1, 1, 12),
+    _Card("indirect", 1, 1, 10),
+    _Card("indirect", 2, 2, 2),
     _Card("reverse", 1, 1, 5),
     _Card("confirmation", 1, 1, 3),
     _Card("false premise", 1, 1, 6),
     _Card("rival claim", 0, 1, 7),
     _Card("comparison", 0, 1, 2),
-    _Card("correction", 1, 2, 3),
-    _Card("small talk first", 1, 2, 5),
-    _Card("unknown attribute", 0, 1, 5),
-    _Card("third party", 0, 1, 3),
-    _Card("greeting", 0, 1, 3),
-    _Card("off topic", 0, 1, 7),
+    _Card("correction", 1, 2, 2),
+    _Card("small talk first", 1, 2, 4),
+    _Card("unknown attribute", 0, 1, 7),
+    _Card("third party", 0, 1, 6),
+    _Card("greeting", 0, 1, 4),
+    _Card("off topic", 0, 1, 6),
 )
 """What 100 rows in a row hold. Most ask for facts: their wordings are what a tiny model lacks."""
 
