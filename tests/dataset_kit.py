@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from imprint.identity import Identity
+from imprint.plan import Row
 from imprint.stages import identity as merging
 from imprint.stages import plan as planning
 from imprint.stages import shards as making
@@ -99,6 +101,25 @@ def write_identity(path: Path, *, facts: int = 3, statement: str = "My part {n} 
         encoding="utf-8",
     )
     return path
+
+
+def fixed_rows(identity: Identity, *, seed: int, start: int, stop: int) -> list[Row]:
+    """Return a plan that stays as it is when the real one changes."""
+    facts = [fact.id for fact in identity.facts]
+    return [
+        Row(
+            index=index,
+            strategy="direct",
+            facts=tuple(facts[: index % 3]),
+            subject=None,
+            turns=index % 3,
+            persona="a child",
+            register="plain",
+            typos=False,
+            seed=seed + index,
+        )
+        for index in range(start, stop)
+    ]
 
 
 class Dataset:
