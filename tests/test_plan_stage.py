@@ -10,7 +10,7 @@ from dataset_kit import Dataset, write_identity
 from imprint.errors import ArtifactError, IdentityError
 from imprint.stages import plan
 
-PINNED = "43c006a327e78b11ea10a8b375e35297013952f432bfcf2630365f3b54824fd6"
+PINNED = "2ed45362b402f513ae9419763f5dc09af05b2f2b6494aeb2243b44f5656d318b"
 
 
 def make(tmp_path: Path, start: int = 0, stop: int = 30) -> Path:
