@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from imprint.sources import arithmetic
+from imprint.sources.grammar import with_articles
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _group(entry: dict[str, Any], topic: str) -> tuple[Family, ...]:
 
 def _family(entry: dict[str, Any], topic: str, name: str, row: dict[str, object]) -> Family:
     def filled(text: str) -> str:
-        text = text.format_map(row) if row else text
+        text = with_articles(text.format_map(row)) if row else text
         return text[:1].upper() + text[1:]
 
     return Family(

@@ -82,7 +82,7 @@ class Grammar:
             >>> Grammar(rules).text("start", Dice(5, "example"))
             'Bo has an owl. Bo likes it.'
         """
-        return polished(self._rules_text(rule, dice, {}))
+        return polished(self._rules_text(rule, dice, {})).strip()
 
     def _value(self, key: tuple[str, int], alternative: Alternative) -> Value:
         if isinstance(alternative, str):
@@ -188,7 +188,17 @@ def polished(text: str) -> str:
         >>> polished("a apple fell. it was a useful apple.")
         'An apple fell. It was a useful apple.'
     """
-    return _START.sub(lambda found: found[0].upper(), _ARTICLE.sub(r"\1n ", text))
+    return _START.sub(lambda found: found[0].upper(), with_articles(text))
+
+
+def with_articles(text: str) -> str:
+    """Return ``text`` with an in place of a where the next word begins with a vowel sound.
+
+    Example:
+        >>> with_articles("What has a ant, a hour or a unicorn?")
+        'What has an ant, an hour or a unicorn?'
+    """
+    return _ARTICLE.sub(r"\1n ", text)
 
 
 def _capital(text: str) -> str:

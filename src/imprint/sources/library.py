@@ -32,8 +32,8 @@ _DRAWN = tuple(genre for genre, weight in GENRES.items() for _ in range(weight))
 QUIZ_FRAMES = (
     ("Q: {question}\nA: {answer}", "\n\n"),
     ("Question: {question}\nAnswer: {answer}", "\n\n"),
-    ('"{question}" asked {one}.\n"{answer}" said {other}.', "\n"),
-    ('{one} asked, "{question}" {other} replied, "{answer}"', "\n"),
+    ('"{question}" asked {one}.\n"{spoken}" said {other}.', "\n"),
+    ('{one} asked, "{question}"\n{other} replied, "{answer}"', "\n"),
     ("- {question}\n- {answer}", "\n"),
     ("{question} {answer}", "\n"),
 )
@@ -72,8 +72,11 @@ def quiz(dice: Dice) -> str:
     parts = []
     for _ in range(dice.pick(_QUIZ_LENGTHS)):
         questions, answers = dice.pick(dice.pick(pairs))
-        fields = {"question": dice.pick(questions), "answer": dice.pick(answers)}
-        parts.append(frame.format(one=one, other=other, **fields))
+        question, answer = dice.pick(questions), dice.pick(answers)
+        spoken = f"{answer[:-1]}," if answer.endswith(".") else answer
+        parts.append(
+            frame.format(one=one, other=other, question=question, answer=answer, spoken=spoken)
+        )
     return polished(joint.join(parts))
 
 
@@ -87,8 +90,10 @@ def _pairs() -> Pairs:
     for group in groups():
         pairs = []
         for family in group:
-            questions = [text for text in family.questions if not is_held_out(text)]
-            if questions:
+            questions = [
+                text for text in family.questions if text.endswith("?") and not is_held_out(text)
+            ]
+            if questions and family.topic != "talk":
                 pairs.append((questions, family.answers))
         if pairs:
             found += [pairs] * min(len(group), _TABLE_WEIGHT)
@@ -113,12 +118,12 @@ def _grammar() -> Grammar:
 
 
 def _articles(articles: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Return rules that draw some sentences of one article, with or without its title."""
+    """Return rules that draw one article: its first sentence, some others, often a title."""
     rules: dict[str, list[str]] = {"article": []}
     for number, article in enumerate(articles):
         facts = f"article_{number}"
-        rules[facts] = article["facts"]
-        few = f"{{4-{len(article['facts']) - 1} from {facts}}}"
+        rules[facts] = article["facts"][1:]
+        few = f"{article['facts'][0]} {{3-{len(article['facts']) - 2} from {facts}}}"
         rules["article"] += [few, f"{article['title']}\n\n{few}"]
     return rules
 

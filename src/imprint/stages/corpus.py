@@ -69,7 +69,7 @@ def run(
         settings={"source": source, "source_version": source_version, "characters": characters},
         seed=seed,
         watch=watch,
-        **counts,
+        counts=counts,
     )
     logger.info(
         "%d documents, %d characters; %d documents held out",
