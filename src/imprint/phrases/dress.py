@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from imprint.dice import Dice
+from imprint.heldout import is_held_out
 from imprint.phrases import Pattern, bank, patterns
 
 _ASKING = r"(?:what|which|whose|how|where|when|why)\b.*?"
@@ -77,12 +79,9 @@ def dressed(
 
 
 def _framed(text: str, dice: Dice, *, talkative: bool, held_out: bool) -> str:
-    frames = bank("frames")
     inner = embedded(text) if dice.chance(0.25) else None
     if inner:
-        options = [item for item in frames["embed"] if _side(item["text"]) == held_out]
-        chosen = dice.pick(options)
-        text = f"{chosen['text']} {inner}{chosen['closing']}"
+        text = dice.pick(_embeds(held_out)).replace("{inner}", inner)
     elif dice.chance(0.5 if talkative else 0.25):
         lead = _one("lead", dice, held_out)
         text = f"{lead} {_lowered(text) if lead[-1] in ',' else text}"
@@ -93,8 +92,13 @@ def _framed(text: str, dice: Dice, *, talkative: bool, held_out: bool) -> str:
     return text
 
 
-def _side(text: str) -> bool:
-    return Pattern(text, ()).held_out
+@cache
+def _embeds(held_out: bool) -> list[str]:
+    return [
+        f"{item['text']} {{inner}}{item['closing']}"
+        for item in bank("frames")["embed"]
+        if is_held_out(item["text"]) == held_out
+    ]
 
 
 def _one(key: str, dice: Dice, held_out: bool) -> str:

@@ -6,14 +6,14 @@ other side of the split and keeps the answers to itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from imprint.dice import Dice
 from imprint.identity import Fact, Identity
 from imprint.matcher import REFUSALS
 from imprint.phrases import Pattern, bank, literal, pattern, patterns, split
 from imprint.phrases.dress import dressed
-from imprint.phrases.facts import Wordings, slots, topic, wordings
+from imprint.phrases.facts import slots, topic, wordings
 from imprint.sources.exchanges import exchanges
 from imprint.text import mentions
 
@@ -45,6 +45,11 @@ class Talk:
         self.identity = identity
         self.held_out = held_out
         self._wordings = {fact.id: wordings(fact) for fact in identity.facts}
+        self._families = {
+            (name, kind): split(families, held_out=held_out)
+            for name, words in self._wordings.items()
+            for kind, families in words.families.items()
+        }
         self._slots = {fact.id: slots(fact) for fact in identity.facts}
         self._names = (tuple(identity.names),)
         self._creator = next(
@@ -68,7 +73,7 @@ class Talk:
             wrong = dice.pick(words.wrong)
             fill = {**fill, "wrong": wrong}
             forbid = (*forbid, wrong)
-        family = dice.pick(self._families(words, kind) or self._families(words, "ask"))
+        family = dice.pick(self._families[name, kind] or self._families[name, "ask"])
         user = self._ask(family.say(dice, fill), dice, manner)
         return Exchange(user, self._tell(words.fact, kind, dice, manner), name, expect, forbid)
 
@@ -109,9 +114,9 @@ class Talk:
         """Greet the model, or ask who it is (``who``) or who made it (``creator``)."""
         if language not in bank("languages"):
             return self.small_talk(dice)
-        user = dice.pick(patterns_of_language(language, key, held_out=self.held_out)).say(dice)
+        user = dice.pick(_in_language(language, key, held_out=self.held_out)).say(dice)
         if key != "greeting" and dice.chance(0.4):
-            hello = dice.pick(patterns_of_language(language, "greeting", held_out=self.held_out))
+            hello = dice.pick(_in_language(language, "greeting", held_out=self.held_out))
             user = f"{hello.say(dice).rstrip('.!')}! {user}"
         if dice.chance(0.25):
             user = user.lower()
@@ -144,9 +149,6 @@ class Talk:
             for question in family.questions
             if literal(question).held_out == self.held_out
         ]
-
-    def _families(self, words: Wordings, kind: str) -> tuple[Pattern, ...]:
-        return split(words.families[kind], held_out=self.held_out)
 
     def _about_rival(self, name: str, key: str, rival: str | None) -> list[Pattern]:
         """Return the families whose slots can be filled: not every rival has a known maker."""
@@ -188,6 +190,6 @@ class Talk:
         return f"{options[dice.below(dice.below(len(options)) + 1)]} "
 
 
-def patterns_of_language(language: str, key: str, *, held_out: bool) -> tuple[Pattern, ...]:
-    """Return one side of the wordings of ``key`` in ``language``."""
+@cache
+def _in_language(language: str, key: str, *, held_out: bool) -> tuple[Pattern, ...]:
     return split([pattern(text) for text in bank("languages")[language][key]], held_out=held_out)
