@@ -12,7 +12,7 @@ from imprint.heldout import is_held_out
 from imprint.sources import Source
 from imprint.sources.embedded import OPENERS, Embedded, Phrasings
 
-PINNED_DOCUMENTS = "41598e6c173703ff5aa839155ae04ebc05feb4f7d21c96fda466fa8bf24e8863"
+PINNED_DOCUMENTS = "fa264c1175eaf54420b3fe26da6714938c48df639b8e81067a8015e3f68e1880"
 PINNED_CONVERSATIONS = "c58ac30c037a98a3a2bb37bce0ec0d9a77f261dad96df9ba0153be21c90cb45d"
 RAISE = (
     "The embedded source yields something else than before. If that is meant, raise "
