@@ -43,13 +43,21 @@ def schema(name: str) -> str:
     Args:
         name: One of ``config``, ``scale`` and ``identity``.
     """
-    found = MODELS[name].model_json_schema()
+    found = _shape(MODELS[name])
     if name == "config":  # what it leaves out comes from the scale it names
         for part in (found, *found["$defs"].values()):
             part.pop("required", None)
         found["required"] = ["identity"]
     text = yaml.safe_dump(found, sort_keys=False, width=100, allow_unicode=True)
     return NOTE + text
+
+
+def _shape(model: type[BaseModel]) -> dict[str, Any]:
+    shape = model.model_json_schema()
+    if model is Identity:  # a rival may be no more than its name
+        rivals = shape["properties"]["rivals"]
+        rivals["items"] = {"anyOf": [{"type": "string"}, rivals["items"]]}
+    return shape
 
 
 def tables() -> str:
@@ -74,7 +82,7 @@ def _settings(
     model: type[BaseModel], above: str, left_out: set[str], described: dict[type[BaseModel], str]
 ) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Yield key, field and JSON schema of every setting; those of an inner model follow, once."""
-    properties = model.model_json_schema()["properties"]
+    properties = _shape(model)["properties"]
     for name, field in model.model_fields.items():
         if name in left_out:
             continue
