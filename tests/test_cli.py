@@ -25,7 +25,7 @@ def imprint(folder: Path, *arguments: str, given: str = "") -> subprocess.Comple
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "COLUMNS": "100"},
+        env={**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -53,7 +53,7 @@ def evaluation(accuracy: float) -> dict[str, Any]:
 def test_questions_come_back_with_answers_in_order(
     results: Path, tmp_path: Path, engine: Engine
 ) -> None:
-    asked = [
+    asked: list[dict[str, Any]] = [
         {"messages": user("Who are you?"), "id": 7, "note": "é"},
         {"messages": user("What is your name, and who made you in a workshop?")},
         {
