@@ -23,7 +23,9 @@ Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 ROUND = 8
-"""Row lengths are multiples of this: matrix kernels are made anew for every new shape."""
+"""Row lengths are multiples of this: matrix kernels are made anew, in 1 ms, for every new shape."""
+ROUND_N = 128
+"""The count of supervised positions is filled up to a multiple of this, for the same reason."""
 POOL = 24
 """Batches whose rows are sorted by length together: padding under 4 %, order still random."""
 
@@ -33,10 +35,10 @@ class Batch:
     """One process's share of the rows of an optimizer step."""
 
     ids_BT: torch.Tensor
-    where_N: torch.Tensor
-    """Supervised positions, as indices into the B x T tokens."""
+    where_N: torch.Tensor | None
+    """Supervised positions, as indices into the B x T tokens, then filler; None for all."""
     labels_N: torch.Tensor
-    """The token that follows each of them."""
+    """The token that follows each of them, filler excluded."""
     supervised: int
     """Supervised positions over all processes."""
     tokens: int
@@ -47,9 +49,10 @@ class Batch:
         if device.type == "cpu":
             return self
         ids_BT, where_N, labels_N = (
-            tensor.pin_memory().to(device, non_blocking=True)
+            tensor if tensor is None else tensor.pin_memory().to(device, non_blocking=True)
             for tensor in (self.ids_BT, self.where_N, self.labels_N)
         )
+        assert ids_BT is not None and labels_N is not None
         return Batch(ids_BT, where_N, labels_N, self.supervised, self.tokens)
 
 
@@ -115,13 +118,14 @@ class Documents:
         """Return the share of ``rank`` in the batch of ``step``."""
         places = np.arange(step * self.batch_rows, (step + 1) * self.batch_rows)
         rows = [int(self._pass(place // self.rows)[place % self.rows]) for place in places.tolist()]
-        starts = np.array(rows[rank::world], dtype=np.int64) * self.length
+        mine = rows[rank::world]
+        starts = np.array(mine or rows[:1], dtype=np.int64) * self.length
         window = starts[:, None] + np.arange(self.length + 1)
         ids = self.flat[window]
         return Batch(
             torch.from_numpy(np.ascontiguousarray(ids[:, :-1])),
-            torch.arange(ids[:, :-1].size),
-            torch.from_numpy(ids[:, 1:].reshape(-1)),
+            None,
+            torch.from_numpy(ids[:, 1:].reshape(-1)) if mine else torch.zeros(0, dtype=torch.long),
             supervised=self.batch_rows * self.length,
             tokens=self.batch_rows * self.length,
         )
@@ -211,10 +215,14 @@ class Chats:
             hit = (dice.random_sample(ids.shape) < self.noise) & self.users[window] & real
             ids = np.where(hit, dice.randint(0, self.tokenizer.ordinary, ids.shape), ids)
         mine = slice(rank, None, world)
+        if rank >= len(rows):  # nothing left for this process, which still has to keep step
+            mine, trained = slice(0, 1), np.zeros_like(trained)
         wanted = trained[mine, 1:]
+        where = np.flatnonzero(wanted)
+        filler = np.zeros(-len(where) % ROUND_N or ROUND_N * (not len(where)), dtype=np.int64)
         return Batch(
             torch.from_numpy(np.ascontiguousarray(ids[mine, :-1])),
-            torch.from_numpy(np.flatnonzero(wanted)),
+            torch.from_numpy(np.concatenate([where, filler])),
             torch.from_numpy(labels[mine][wanted]),
             supervised=supervised,
             tokens=int((lengths - 1).sum()),

@@ -7,224 +7,21 @@ N supervised positions.
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from imprint import fused
-from imprint.errors import ConfigError
+from imprint.cache import Cache
+from imprint.layers import Block
+from imprint.shape import ModelConfig
+
+__all__ = ["Cache", "Model", "ModelConfig"]
 
 SOFTCAP = 15.0
 """Logits stay within plus and minus this."""
 ROPE_BASE = 10_000.0
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Shape of a model; ``ModelConfig(**config.plain())`` is the same config.
-
-    Raises:
-        ConfigError: The heads do not divide the width.
-    """
-
-    depth: int
-    """Layers."""
-    vocabulary: int
-    """V, in tokens, special ones included."""
-    context: int
-    """Longest row in tokens."""
-    head_width: int = 64
-    """D."""
-    n_kv_head: int | None = None
-    """K; None for as many as there are heads."""
-
-    def __post_init__(self) -> None:
-        if self.width % self.head_width or self.head_width % 2:
-            raise ConfigError(
-                f"model.head_width: {self.head_width} does not divide the width {self.width} "
-                "(64 x depth) into even heads. 64 always does."
-            )
-        if self.n_head % self.n_keys:
-            raise ConfigError(
-                f"model.n_kv_head: {self.n_keys} does not divide the {self.n_head} heads evenly"
-            )
-
-    @property
-    def width(self) -> int:
-        """C."""
-        return 64 * self.depth
-
-    @property
-    def n_head(self) -> int:
-        """H."""
-        return self.width // self.head_width
-
-    @property
-    def n_keys(self) -> int:
-        """K: heads of keys and values."""
-        return self.n_kv_head or self.n_head
-
-    def plain(self) -> dict[str, Any]:
-        """Return the config as plain types, for a checkpoint."""
-        return asdict(self)
-
-
-class Cache:
-    """Keys and values of the tokens that each row has seen so far.
-
-    Rows may be of different length: row ``b`` holds ``lengths_B[b]`` tokens, at the positions
-    ``0 .. lengths_B[b] - 1``. What lies behind is filler that no query can see, because a query at
-    position p sees the slots up to p, and slot p is written when the token at position p comes.
-
-    A prompt batch is padded on the RIGHT; ``counts`` says how many tokens of each row are real.
-    Prefill, then decode one token a row::
-
-        cache = Cache(model.config, rows=B, length=S)
-        logits_BV = model(ids_BT, cache=cache, counts=counts_B, last=True)
-        while ...:
-            ids_B1 = logits_BV.argmax(-1, keepdim=True)
-            logits_BV = model(ids_B1, cache=cache, last=True)
-            cache.keep(unfinished)  # optional: drop rows that are done (and drop them from ids_B1)
-    """
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        rows: int,
-        length: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        """Make room for ``rows`` rows of up to ``length`` tokens (S, at most ``config.context``).
-
-        Args:
-            config: Of the model that will fill it.
-            rows: B.
-            length: S, in tokens: prompt and answer together.
-            device: Where the model lives.
-            dtype: That of the model's parameters.
-
-        Raises:
-            ValueError: ``length`` is beyond the model's context.
-        """
-        if length > config.context:
-            raise ValueError(f"a cache of {length} tokens is beyond the context {config.context}")
-        shape = (config.depth, rows, config.n_keys, length, config.head_width)
-        self.keys_LBKSD = torch.zeros(shape, device=device, dtype=dtype)
-        self.values_LBKSD = torch.zeros(shape, device=device, dtype=dtype)
-        self.lengths_B = torch.zeros(rows, dtype=torch.long, device=device)
-        self.longest = 0
-        """At least the largest of ``lengths_B``, known without asking the device."""
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep only ``rows``: indices (int64), or a mask (bool) over the rows there are."""
-        self.keys_LBKSD = self.keys_LBKSD[:, rows]
-        self.values_LBKSD = self.values_LBKSD[:, rows]
-        self.lengths_B = self.lengths_B[rows]
-
-    def room(self, tokens: int) -> int:
-        """Return how many slots are in use once ``tokens`` more have come.
-
-        Raises:
-            ValueError: They do not fit.
-        """
-        used, length = self.longest + tokens, self.keys_LBKSD.shape[3]
-        if used > length:
-            raise ValueError(f"{used} tokens do not fit into a cache of {length}")
-        return used
-
-    def put(
-        self, layer: int, keys_BTKD: Tensor, values_BTKD: Tensor, used: int
-    ) -> tuple[Tensor, Tensor]:
-        """Store a layer's new keys and values; return all of them, up to slot ``used``."""
-        keys, values = self.keys_LBKSD[layer], self.values_LBKSD[layer]
-        length = keys_BTKD.shape[1]
-        if self.longest == 0:
-            keys[:, :, :length] = keys_BTKD.transpose(1, 2)
-            values[:, :, :length] = values_BTKD.transpose(1, 2)
-        else:
-            slots_BT = self.lengths_B[:, None] + torch.arange(length, device=keys.device)
-            slots_BT = slots_BT.clamp_(max=keys.shape[2] - 1)
-            rows_B1 = torch.arange(len(keys), device=keys.device)[:, None]
-            keys[rows_B1, :, slots_BT] = keys_BTKD
-            values[rows_B1, :, slots_BT] = values_BTKD
-        return keys[:, :, :used], values[:, :, :used]
-
-
-class Attention(nn.Module):
-    """Causal self-attention with rotary positions and normalised queries and keys."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.config, self.layer = config, layer
-        keys = config.n_keys * config.head_width
-        self.c_q = nn.Linear(config.width, config.width, bias=False)
-        self.c_k = nn.Linear(config.width, keys, bias=False)
-        self.c_v = nn.Linear(config.width, keys, bias=False)
-        self.c_proj = nn.Linear(config.width, config.width, bias=False)
-
-    def forward(
-        self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
-    ) -> Tensor:
-        """Mix what the tokens of a row know.
-
-        Args:
-            x_BTC: The stream, normalised.
-            rope: Cosine and sine, for ``fused.rotate``.
-            mask: Added to the scores; None for a causal one.
-            cache: What the rows have seen before.
-        """
-        config, (rows, length, width) = self.config, x_BTC.shape
-        weight = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight]).to(x_BTC.dtype)
-        heads = functional.linear(x_BTC, weight).view(rows, length, -1, config.head_width)
-        if mask is not None and cache is None:
-            mixed_BTC = fused.self_attend(heads, *rope, mask)
-            return functional.linear(mixed_BTC, self.c_proj.weight.to(x_BTC.dtype))
-        turned, values_BTKD = heads[:, :, : -config.n_keys], heads[:, :, -config.n_keys :]
-        turned = fused.rms_norm(fused.rotate(turned, *rope))
-        queries_BTHD, keys_BTKD = turned[:, :, : config.n_head], turned[:, :, config.n_head :]
-        if cache is None:
-            keys, values = keys_BTKD.transpose(1, 2), values_BTKD.transpose(1, 2)
-        else:
-            used = cache.room(length)
-            keys, values = cache.put(self.layer, keys_BTKD, values_BTKD, used)
-        mixed = fused.attend(queries_BTHD.transpose(1, 2), keys, values, mask)
-        out = mixed.transpose(1, 2).reshape(rows, length, width)
-        return functional.linear(out, self.c_proj.weight.to(out.dtype))
-
-
-class MLP(nn.Module):
-    """Two matrices with a squared ReLU between them."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(config.width, 4 * config.width, bias=False)
-        self.c_proj = nn.Linear(4 * config.width, config.width, bias=False)
-
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        """Let each token think by itself."""
-        inner = functional.linear(x_BTC, self.c_fc.weight.to(x_BTC.dtype))
-        return functional.linear(fused.relu_squared(inner), self.c_proj.weight.to(x_BTC.dtype))
-
-
-class Block(nn.Module):
-    """Attention, then MLP, each added to the stream that runs through the model."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.attn = Attention(config, layer)
-        self.mlp = MLP(config)
-
-    def forward(
-        self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
-    ) -> Tensor:
-        """Return the stream after this layer."""
-        x_BTC = x_BTC + self.attn(fused.rms_norm(x_BTC), rope, mask, cache)
-        return x_BTC + self.mlp(fused.rms_norm(x_BTC))
 
 
 class Model(nn.Module):
@@ -234,7 +31,7 @@ class Model(nn.Module):
     sin: Tensor
 
     def __init__(self, config: ModelConfig, *, seed: int | None = 0) -> None:
-        """Make a model of ``config`` whose first weights depend on ``seed``; None leaves them unset."""
+        """Make a model whose first weights depend on ``seed`` alone; None leaves them unset."""
         super().__init__()
         self.config = config
         with torch.device("meta"):  # no memory yet, no random numbers drawn
@@ -302,9 +99,18 @@ class Model(nn.Module):
         yield from self.layers.parameters()
 
     def stream(
-        self, ids_BT: Tensor, *, cache: Cache | None = None, dtype: torch.dtype | None = None
+        self,
+        ids_BT: Tensor,
+        *,
+        cache: Cache | None = None,
+        dtype: torch.dtype | None = None,
+        where_N: Tensor | None = None,
     ) -> Tensor:
-        """Return the normalised stream after the last layer, (B, T, C), in ``dtype``."""
+        """Return the normalised stream after the last layer, in ``dtype``.
+
+        It is (B, T, C), or (N, C) if only the positions ``where_N`` are asked for: then the last
+        layer leaves out what nobody will look at.
+        """
         length = ids_BT.shape[1]
         if length > self.config.context:
             raise ValueError(f"{length} tokens are beyond the context {self.config.context}")
@@ -314,7 +120,7 @@ class Model(nn.Module):
         if cache is None and x_BTC.device.type == "cpu" and self.config.n_kv_head is None:
             mask = fused.bias(torch.ones(length, length, dtype=torch.bool).tril_(), x_BTC.dtype)
             rope = (self.cos[:length].to(x_BTC.dtype), self.sin[:length].to(x_BTC.dtype))
-            return self._layers(x_BTC, rope, mask, None)
+            return self._layers(x_BTC, rope, mask, None, where_N)
         if cache is None:
             cos, sin = self.cos[:length], self.sin[:length]
         else:
@@ -326,14 +132,20 @@ class Model(nn.Module):
             slots = torch.arange(used, device=ids_BT.device)
             mask = fused.bias(slots <= positions_BT[:, None, :, None], x_BTC.dtype)
         rope = (cos.unsqueeze(-2).to(x_BTC.dtype), sin.unsqueeze(-2).to(x_BTC.dtype))
-        return self._layers(x_BTC, rope, mask, cache)
+        return self._layers(x_BTC, rope, mask, cache, where_N)
 
     def _layers(
-        self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: Cache | None,
+        where_N: Tensor | None,
     ) -> Tensor:
-        for block in self.layers:
-            x_BTC = block(x_BTC, rope, mask, cache)
-        return fused.rms_norm(x_BTC)
+        last = self.config.depth - 1
+        for layer, block in enumerate(self.layers):
+            x = block(x, rope, mask, cache, where_N if layer == last else None)
+        return fused.rms_norm(x)
 
     def forward(
         self,
@@ -371,15 +183,21 @@ class Model(nn.Module):
         return SOFTCAP * torch.tanh(logits / SOFTCAP)
 
     def loss(
-        self, ids_BT: Tensor, where_N: Tensor, labels_N: Tensor, *, dtype: torch.dtype | None = None
+        self,
+        ids_BT: Tensor,
+        where_N: Tensor | None,
+        labels_N: Tensor,
+        *,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Return the cross-entropy in nats, summed over the supervised positions alone.
 
         Args:
             ids_BT: Token ids, int64, padded on the right with any id.
-            where_N: Supervised positions, as indices into the B x T tokens, int64.
+            where_N: Supervised positions, as indices into the B x T tokens, int64; None for all.
+                May go on behind the last label: what stands there is not looked at.
             labels_N: The token that follows each of them, int64.
             dtype: Number type to calculate in; None for that of the parameters.
         """
-        x_NC = self.stream(ids_BT, dtype=dtype).flatten(0, 1).index_select(0, where_N)
+        x_NC = self.stream(ids_BT, dtype=dtype, where_N=where_N).view(-1, self.config.width)
         return fused.softcapped_cross_entropy(x_NC, self.lm_head.weight, labels_N, SOFTCAP)

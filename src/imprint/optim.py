@@ -44,8 +44,7 @@ def orthogonal(stack: Tensor, *, dtype: torch.dtype) -> Tensor:
         dtype: Number type to calculate in; bfloat16 where the machine has it.
     """
     a, b, c = NEWTON_SCHULZ
-    x = stack / stack.norm(dim=(1, 2), keepdim=True).add_(1e-7)
-    x = x.to(dtype)
+    x: Tensor = (stack / stack.norm(dim=(1, 2), keepdim=True).add_(1e-7)).to(dtype)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)

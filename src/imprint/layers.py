@@ -1,0 +1,93 @@
+"""The layers of the model. Shape letters: see model.py."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imprint import fused
+from imprint.cache import Cache
+from imprint.shape import ModelConfig
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions and normalised queries and keys."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        keys = config.n_keys * config.head_width
+        self.c_q = nn.Linear(config.width, config.width, bias=False)
+        self.c_k = nn.Linear(config.width, keys, bias=False)
+        self.c_v = nn.Linear(config.width, keys, bias=False)
+        self.c_proj = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(
+        self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """Mix what the tokens of a row know, head by head.
+
+        Args:
+            x_BTC: The stream, normalised.
+            rope: Cosine and sine, for ``fused.rotate``.
+            mask: Added to the scores; None for a causal one.
+            cache: What the rows have seen before.
+        """
+        config, (rows, length, width) = self.config, x_BTC.shape
+        weight = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight]).to(x_BTC.dtype)
+        heads = functional.linear(x_BTC, weight).view(rows, length, -1, config.head_width)
+        if mask is not None and cache is None:
+            return fused.self_attend(heads, *rope, mask)
+        turned, values_BTKD = heads[:, :, : -config.n_keys], heads[:, :, -config.n_keys :]
+        turned = fused.rms_norm(fused.rotate(turned, *rope))
+        queries_BTHD, keys_BTKD = turned[:, :, : config.n_head], turned[:, :, config.n_head :]
+        if cache is None:
+            keys, values = keys_BTKD.transpose(1, 2), values_BTKD.transpose(1, 2)
+        else:
+            used = cache.room(length)
+            keys, values = cache.put(self.layer, keys_BTKD, values_BTKD, used)
+        mixed = fused.attend(queries_BTHD.transpose(1, 2), keys, values, mask)
+        return mixed.transpose(1, 2).reshape(rows, length, width)
+
+    def project(self, mixed: Tensor) -> Tensor:
+        """Bring what ``forward`` has mixed back into the stream."""
+        return functional.linear(mixed, self.c_proj.weight.to(mixed.dtype))
+
+
+class MLP(nn.Module):
+    """Two matrices with a squared ReLU between them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.width, 4 * config.width, bias=False)
+        self.c_proj = nn.Linear(4 * config.width, config.width, bias=False)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        """Let each token think by itself."""
+        inner = functional.linear(x_BTC, self.c_fc.weight.to(x_BTC.dtype))
+        return functional.linear(fused.relu_squared(inner), self.c_proj.weight.to(x_BTC.dtype))
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each added to the stream that runs through the model."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.attn = Attention(config, layer)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x_BTC: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: Cache | None,
+        where_N: Tensor | None = None,
+    ) -> Tensor:
+        """Return the stream after this layer; only at ``where_N``, (N, C), if that is given."""
+        mixed = self.attn(fused.rms_norm(x_BTC), rope, mask, cache)
+        x = x_BTC
+        if where_N is not None:
+            x, mixed = (part.flatten(0, 1).index_select(0, where_N) for part in (x, mixed))
+        x = x + self.attn.project(mixed)
+        after: Tensor = x + self.mlp(fused.rms_norm(x))
+        return after
