@@ -7,7 +7,8 @@ import torch
 
 from imprint import checkpoint
 from imprint.engine import Engine
-from imprint.model import Model, ModelConfig
+from imprint.model import Model
+from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
 
 TEXTS = [

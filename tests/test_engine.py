@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -6,22 +5,13 @@ import torch
 
 from imprint import checkpoint
 from imprint import engine as engines
-from imprint.decoding import Request, sample
+from imprint.decoding import Request, calm, sample
 from imprint.dice import Dice
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
 from imprint.model import Model
 from imprint.records import Conversation
 from imprint.tokenizer import Tokenizer
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two threads wait for each other at every little product: on busy cores 20 times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def ask(text: str) -> Conversation:
@@ -51,7 +41,7 @@ def naive(engine: Engine, conversation: Conversation, *, tokens: int) -> list[in
     """Greedy decoding without a cache: the whole row again for every token."""
     ids = engine.tokenizer.prompt(conversation)
     said: list[int] = []
-    with torch.no_grad():
+    with calm(engine.model):
         while len(said) < tokens:
             token = int(engine.model(torch.tensor([ids + said]))[0, -1].argmax())
             if token in engine.stop:
@@ -113,6 +103,19 @@ class Script:
         told = torch.zeros_like(logits_BV)
         told[:, self.left.pop(0)] = 1.0
         return told
+
+
+def test_a_small_model_leaves_the_number_of_threads_as_it_was(engine: Engine) -> None:
+    seen = set()
+    before = torch.get_num_threads()
+    hook = engine.model.register_forward_hook(lambda *_: seen.add(torch.get_num_threads()))
+    try:
+        torch.set_num_threads(2)
+        next(engine.stream(ask("Hi"), max_tokens=3))
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
 
 
 def test_dice_with_the_same_seed_fall_the_same(engine: Engine) -> None:
