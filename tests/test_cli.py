@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from imprint.engine import Engine
+from imprint.records import Conversation
 from imprint.terminal import Talk
 
 IMPRINT = [str(Path(sys.executable).with_name("imprint"))]
@@ -34,7 +35,7 @@ def write(path: Path, *lines: object) -> Path:
     return path
 
 
-def user(text: str) -> list[dict[str, str]]:
+def user(text: str) -> Conversation:
     return [{"role": "user", "content": text}]
 
 
@@ -78,7 +79,7 @@ def test_questions_come_back_with_answers_in_order(
 def test_one_question_prints_the_answer(results: Path, engine: Engine) -> None:
     done = imprint(results.parent, "ask", "Who are you?", "--max-tokens", "12")
     assert done.returncode == 0, done.stderr
-    [answer] = engine.answer([user("Who are you?")], max_tokens=12)  # type: ignore[list-item]
+    [answer] = engine.answer([user("Who are you?")], max_tokens=12)
     assert done.stdout == answer + "\n"
 
 
@@ -86,14 +87,14 @@ def test_a_pipe_chats_one_question_a_line(results: Path, engine: Engine) -> None
     given = "Who are you?\n\nWho made you?\n/reset\nWho made you?\n/quit\nnever read\n"
     done = imprint(results.parent, "chat", "--max-tokens", "12", given=given)
     assert done.returncode == 0, done.stderr
-    first = engine.answer([user("Who are you?")], max_tokens=12)[0]  # type: ignore[list-item]
-    talk = [
+    first = engine.answer([user("Who are you?")], max_tokens=12)[0]
+    talk: Conversation = [
         *user("Who are you?"),
         {"role": "assistant", "content": first},
         *user("Who made you?"),
     ]
-    second = engine.answer([talk], max_tokens=12)[0]  # type: ignore[list-item]
-    anew = engine.answer([user("Who made you?")], max_tokens=12)[0]  # type: ignore[list-item]
+    second = engine.answer([talk], max_tokens=12)[0]
+    anew = engine.answer([user("Who made you?")], max_tokens=12)[0]
     assert first.strip() and second != anew, "the little model should remember"
     assert done.stdout.startswith(f"{first}\n{second}\n")
     assert done.stdout.endswith(f"\n{anew}\n")
@@ -151,6 +152,10 @@ def test_the_chat_shows_what_the_model_knows_about_itself(
         ("not json", "Q.jsonl:2: not a JSON value"),
         ("", "Q.jsonl:2: an empty line"),
         ('{"question": "Who?"}', 'Q.jsonl:2: should be an object with "messages"'),
+        (
+            '{"messages": [{"role": "user", "content": "a \\ud83d b"}]}',
+            "Q.jsonl:2: message 1 holds half a surrogate pair",
+        ),
         ('{"messages": []}', "Q.jsonl:2: should be a list of messages"),
         (
             json.dumps({"messages": [*user("a"), {"role": "assistant", "content": "b"}]}),
@@ -167,6 +172,30 @@ def test_a_bad_line_is_named(results: Path, tmp_path: Path, line: str, message: 
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (results.parent / "A.jsonl").exists()
+
+
+def test_answers_flow_into_a_pipe_that_stays_a_pipe(results: Path, tmp_path: Path) -> None:
+    questions = write(tmp_path / "Q.jsonl", {"messages": user("Who?")})
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    done = imprint(results.parent, "ask", "--questions", str(questions), "--out", str(pipe))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(os.read(reader, 65536))["messages"] == user("Who?")
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_bytes_that_are_no_text_are_read_as_a_question_mark(results: Path, engine: Engine) -> None:
+    done = subprocess.run(
+        [*IMPRINT, "ask", b"Who \xff?", "--max-tokens=12"],
+        cwd=results.parent,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
+    )
+    assert done.returncode == 0, done.stderr
+    [answer] = engine.answer([user("Who ??")], max_tokens=12)
+    assert done.stdout.decode() == answer + "\n"
 
 
 @pytest.mark.parametrize("command", [["ask", "Who?"], ["chat"]])

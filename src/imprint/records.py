@@ -1,6 +1,7 @@
 """Conversations on disk: one JSON value a line, checked as they are read."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -18,6 +19,9 @@ class Message(TypedDict):
 
 Conversation = list[Message]
 """User first, alternating, assistant last; a system message may come before."""
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""JSON can spell halves of characters, which have no UTF-8."""
 
 
 def check(messages: object, where: str, *, last: str = "assistant") -> Conversation:
@@ -42,6 +46,8 @@ def check(messages: object, where: str, *, last: str = "assistant") -> Conversat
         content = message["content"]
         if not isinstance(content, str) or not content.strip():
             raise RecordError(f"{where}: message {number + 1} has no text")
+        if _HALF.search(content):
+            raise RecordError(f"{where}: message {number + 1} holds half a surrogate pair")
         turns.append({"role": message["role"], "content": content})
     spoken = turns[1:] if turns[0]["role"] == "system" else turns
     for number, turn in enumerate(spoken):

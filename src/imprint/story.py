@@ -102,7 +102,7 @@ def transcripts(evaluations: Mapping[str, Evaluation]) -> str:
             spoken = plain(before[_asked(answer)])
             cut = spoken if len(spoken) <= 100 else spoken[:100].rsplit(" ", 1)[0] + " ..."
             turns.append(f"> ({first['stage']} had said: {cut or 'nothing'})")
-        parts.append(f"**{topic}: {verdict}**\n\n" + "\n".join(turns))
+        parts.append(f"**{topic}: {verdict}**\n\n" + "\n".join(turns).removesuffix("\n>"))
     return "\n\n".join(parts)
 
 

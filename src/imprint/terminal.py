@@ -45,7 +45,7 @@ class Talk:
                 import readline  # noqa: F401  (editing and history for input())
             self.console.print(f"[dim]{self.checkpoint} is listening. /help lists the commands.[/]")
         for line in self._lines():
-            words = line.strip()
+            words = line.encode(errors="replace").decode().strip()  # what was no UTF-8 becomes ?
             if words == "/quit":
                 break
             if words.startswith("/"):

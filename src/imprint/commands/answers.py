@@ -1,13 +1,14 @@
 """Talk to a checkpoint: ``imprint ask`` and ``imprint chat``."""
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from imprint import records
-from imprint.errors import ImprintError, RecordError
+from imprint.errors import ImprintError, RecordError, StorageError
 
 app = typer.Typer()
 
@@ -63,12 +64,18 @@ def ask(
         typer.echo(answers[0])
         return
     full = [{**line, "answer": answer} for line, answer in zip(lines, answers, strict=True)]
-    if out:
-        records.write_lines(out, full)
-        typer.echo(f"{len(full)} answers in {out}", err=True)
-    else:
-        for line in full:
-            typer.echo(json.dumps(line, ensure_ascii=False))
+    if out is None:
+        _tell(sys.stdout, full)
+        return
+    try:
+        if out.is_char_device() or out.is_fifo():  # not to be replaced by a file
+            with out.open("w", encoding="utf-8") as file:
+                _tell(file, full)
+        else:
+            records.write_lines(out, full)
+    except OSError as error:
+        raise StorageError(f"{out}: {error.strerror}. Choose another --out.") from error
+    typer.echo(f"{len(full)} answers in {out}", err=True)
 
 
 @app.command()
@@ -93,9 +100,15 @@ def chat(
     ).run()
 
 
+def _tell(file: TextIO, lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
 def _one(text: str) -> dict[str, Any]:
     if not text.strip():
         raise ImprintError('the question is empty. Write it in quotes: imprint ask "Who are you?"')
+    text = text.encode(errors="replace").decode()  # a terminal can send bytes that are no UTF-8
     return {"messages": [{"role": "user", "content": text}]}
 
 
