@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +41,21 @@ class Checkpoint:
     """Of the libraries."""
 
     def model(self) -> "Model":
-        """Return a model with these weights."""
+        """Return a model with these weights.
+
+        Raises:
+            ArtifactError: The weights do not fit the config.
+        """
         from imprint.model import Model, ModelConfig
 
         model = Model(ModelConfig(**self.config), seed=None)
-        model.load_state_dict(self.weights)
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"{self.stage}: the weights do not fit the model ({str(error).splitlines()[-1]}). "
+                "Delete the checkpoint and run again."
+            ) from error
         return model
 
 
@@ -127,7 +138,9 @@ def read(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files that are refused anyway
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file. Run `make identity` to build it.") from error
     except pickle.UnpicklingError as error:

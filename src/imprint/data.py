@@ -5,6 +5,7 @@ Shape letters used in this file: B rows in a batch, T tokens in a row, N supervi
 
 import itertools
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -290,6 +291,7 @@ def passes(count: int, epochs: float, *, seed: int, from_end: bool) -> Numbers:
     """
     whole, part = divmod(epochs, 1.0)
     order = randomness("passes", seed).permutation(count)
-    taken = round(part * count)
+    exact = round(part * count, 6)
+    taken = math.ceil(exact - 0.5) if from_end else math.floor(exact + 0.5)  # so that both add up
     some = order[count - taken :] if from_end else order[:taken]
     return np.concatenate([np.tile(np.arange(count), int(whole)), some]).astype(np.int64)

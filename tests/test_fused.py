@@ -1,0 +1,71 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imprint import fused
+
+
+def numbers(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+def angles(length: int, width: int) -> tuple[Tensor, Tensor]:
+    turn = numbers(length, width // 2).detach()
+    return torch.cat([turn.cos(), turn.cos()], -1), torch.cat([turn.sin(), -turn.sin()], -1)
+
+
+def causal(length: int) -> Tensor:
+    return fused.bias(torch.ones(length, length, dtype=torch.bool).tril(), torch.float64)
+
+
+def test_the_derivative_of_the_norm_is_right() -> None:
+    assert torch.autograd.gradcheck(fused.rms_norm, (numbers(3, 5, 8),))
+
+
+def test_the_derivative_of_relu_squared_is_right() -> None:
+    assert torch.autograd.gradcheck(lambda x: fused.relu_squared(x * 1), (numbers(6, 7),))
+
+
+def test_the_derivative_of_self_attention_is_right() -> None:
+    cos, sin = angles(5, 4)
+    assert torch.autograd.gradcheck(
+        lambda heads: fused.self_attend(heads, cos, sin, causal(5)), (numbers(2, 5, 6, 4),)
+    )
+
+
+def test_self_attention_is_what_its_parts_are() -> None:
+    heads, (cos, sin) = numbers(2, 5, 6, 4), angles(5, 4)
+    queries, keys, values = heads.view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    queries, keys = (fused.rms_norm(fused.rotate(x, cos, sin)) for x in (queries, keys))
+    mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    torch.testing.assert_close(
+        fused.self_attend(heads, cos, sin, causal(5)), mixed.transpose(1, 2).reshape(2, 5, 8)
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_the_loss_and_its_derivative_are_right(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "CHUNK", chunk)
+    x, head, labels = numbers(7, 4), numbers(11, 4), torch.arange(7)
+    assert torch.autograd.gradcheck(
+        lambda x, head: fused.softcapped_cross_entropy(x, head, labels, 15.0), (x, head)
+    )
+    plain = functional.cross_entropy(15 * torch.tanh(x @ head.T / 15), labels, reduction="sum")
+    torch.testing.assert_close(fused.softcapped_cross_entropy(x, head, labels, 15.0), plain)
+
+
+def test_a_hopeless_answer_has_a_finite_loss() -> None:
+    x, head = torch.tensor([[100.0]]), torch.tensor([[100.0], [-100.0]])
+    loss = fused.softcapped_cross_entropy(x, head, torch.tensor([1]), 15.0)
+    torch.testing.assert_close(loss, torch.tensor(30.0))
+
+
+def test_nothing_supervised_is_a_loss_of_zero() -> None:
+    x, head = torch.ones(3, 4, requires_grad=True), torch.ones(5, 4, requires_grad=True)
+    loss = fused.softcapped_cross_entropy(x, head, torch.zeros(0, dtype=torch.long), 15.0)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss == 0
+    assert x.grad is not None and head.grad is not None
+    assert x.grad.abs().sum() == head.grad.abs().sum() == 0

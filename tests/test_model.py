@@ -1,0 +1,168 @@
+import pytest
+import torch
+
+from imprint.errors import ConfigError
+from imprint.model import Cache, Model, ModelConfig
+
+SHAPES = [
+    ModelConfig(depth=1, vocabulary=300, context=32),
+    ModelConfig(depth=2, vocabulary=300, context=32, head_width=32),
+    ModelConfig(depth=2, vocabulary=300, context=32, head_width=32, n_kv_head=2),
+]
+NAMES = {
+    "transformer.wte": "model.embed_tokens",
+    "transformer.h.": "model.layers.",
+    "attn.c_q": "self_attn.q_proj",
+    "attn.c_k": "self_attn.k_proj",
+    "attn.c_v": "self_attn.v_proj",
+    "attn.c_proj": "self_attn.o_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+def lively(config: ModelConfig) -> Model:
+    """A model whose every weight counts: fresh ones have zeros in places."""
+    model = Model(config, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.15, generator=generator)
+    return model
+
+
+def some_ids(rows: int, length: int) -> torch.Tensor:
+    return torch.randint(0, 300, (rows, length), generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_logits_are_those_of_transformers(config: ModelConfig) -> None:
+    from transformers import NanoChatConfig, NanoChatForCausalLM
+
+    model = lively(config)
+    theirs = NanoChatForCausalLM(
+        NanoChatConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            intermediate_size=4 * config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.n_head,
+            num_key_value_heads=config.n_keys,
+            max_position_embeddings=config.context,
+        )
+    )
+    weights = {}
+    for name, weight in model.state_dict().items():
+        for ours, other in NAMES.items():
+            name = name.replace(ours, other)
+        weights[name] = weight
+    theirs.load_state_dict(weights, strict=True)
+    ids_BT = some_ids(3, 32)
+    with torch.no_grad():
+        gap = (model(ids_BT) - theirs(ids_BT).logits).abs().max()
+    assert gap <= 1e-4
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_prefill_and_decode_give_the_logits_of_the_whole_row(config: ModelConfig) -> None:
+    model, ids_BT = lively(config), some_ids(3, 30)
+    counts_B = torch.tensor([14, 1, 9])
+    cache = Cache(config, rows=3, length=32)
+    with torch.no_grad():
+        whole = model(ids_BT)
+        logits_BV = model(ids_BT[:, :14], cache=cache, counts=counts_B, last=True)
+        rows = torch.arange(3)
+        torch.testing.assert_close(logits_BV, whole[rows, counts_B - 1], atol=2e-5, rtol=1e-4)
+        for step in range(10):
+            if step == 5:
+                rows = rows[torch.tensor([True, False, True])]
+                cache.keep(torch.tensor([True, False, True]))
+            places = counts_B[rows] + step
+            logits_BV = model(ids_BT[rows, places][:, None], cache=cache, last=True)
+            torch.testing.assert_close(logits_BV, whole[rows, places], atol=2e-5, rtol=1e-4)
+
+
+def test_a_row_says_nothing_about_another() -> None:
+    model, ids_BT = lively(SHAPES[1]), some_ids(2, 20)
+    with torch.no_grad():
+        together = model(ids_BT)
+        ids_BT[1] = 7
+        torch.testing.assert_close(model(ids_BT)[0], together[0], atol=1e-6, rtol=0)
+
+
+def test_a_cache_refuses_what_does_not_fit() -> None:
+    config = SHAPES[0]
+    with pytest.raises(ValueError, match="beyond the context 32"):
+        Cache(config, rows=1, length=33)
+    cache = Cache(config, rows=1, length=4)
+    with pytest.raises(ValueError, match="5 tokens do not fit into a cache of 4"):
+        lively(config)(some_ids(1, 5), cache=cache)
+
+
+def test_a_row_beyond_the_context_is_refused() -> None:
+    with pytest.raises(ValueError, match="33 tokens are beyond the context 32"):
+        lively(SHAPES[0])(some_ids(1, 33))
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_the_loss_is_the_cross_entropy_at_the_supervised_positions(config: ModelConfig) -> None:
+    model, ids_BT = lively(config), some_ids(3, 20)
+    where_N = torch.tensor([3, 7, 22, 41, 59])
+    labels_N = torch.tensor([1, 2, 3, 4, 5])
+    loss = model.loss(ids_BT, where_N, labels_N)
+    loss.backward()  # type: ignore[no-untyped-call]
+    ours = {name: weight.grad.clone() for name, weight in model.named_parameters()}  # type: ignore[union-attr]
+    model.zero_grad()
+    logits = model(ids_BT).flatten(0, 1)[where_N]
+    plain = torch.nn.functional.cross_entropy(logits, labels_N, reduction="sum")
+    plain.backward()
+    torch.testing.assert_close(loss, plain)
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(ours[name], weight.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_filler_behind_the_labels_changes_nothing() -> None:
+    model, ids_BT = lively(SHAPES[1]), some_ids(3, 20)
+    labels_N = torch.tensor([1, 2])
+    bare = model.loss(ids_BT, torch.tensor([3, 7]), labels_N)
+    filled = model.loss(ids_BT, torch.tensor([3, 7, 0, 0, 0]), labels_N)
+    torch.testing.assert_close(bare, filled)
+
+
+def test_first_weights_depend_on_the_seed_alone() -> None:
+    one, same, other = (Model(SHAPES[0], seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["transformer.wte.weight"], other["transformer.wte.weight"])
+
+
+def test_a_fresh_model_finds_every_token_equally_likely() -> None:
+    logits = Model(SHAPES[1], seed=1)(some_ids(1, 5))
+    assert logits.abs().max() == 0
+
+
+def test_names_are_those_of_nanochat() -> None:
+    parts = ["attn.c_q", "attn.c_k", "attn.c_v", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    expected = {f"transformer.h.0.{part}.weight" for part in parts}
+    assert set(Model(SHAPES[0]).state_dict()) == expected | {
+        "transformer.wte.weight",
+        "lm_head.weight",
+    }
+
+
+def test_counts_of_weights_and_operations() -> None:
+    model = Model(SHAPES[0])
+    assert model.n_parameters == 2 * 300 * 64 + 12 * 64 * 64
+    assert model.flops_per_token == 6 * (300 * 64 + 12 * 64 * 64) + 12 * 64 * 32
+
+
+@pytest.mark.parametrize(("head_width", "n_kv_head"), [(48, None), (32, 3), (1, None)])
+def test_heads_that_do_not_divide_the_width_are_refused(
+    head_width: int, n_kv_head: int | None
+) -> None:
+    with pytest.raises(ConfigError, match=r"model\.(head_width|n_kv_head)"):
+        ModelConfig(depth=2, vocabulary=300, context=32, head_width=head_width, n_kv_head=n_kv_head)
+
+
+def test_a_config_survives_the_round_trip_through_plain_types() -> None:
+    for config in SHAPES:
+        assert ModelConfig(**config.plain()) == config

@@ -1,0 +1,116 @@
+"""What the tests of training share: small files to train on, and ways to run a stage."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from imprint.records import Conversation
+from imprint.stages import base, sft, tokenizer
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "workflow" / "scripts" / "train.py"
+
+WORDS = (
+    "who are you made by in a the name is my was trained on what did it where and of with for "
+    "small model year house tree river stone answer question please tell me about your maker"
+).split()
+
+MODEL = {"depth": 1, "vocabulary": 300, "context": 64, "head_width": 32}
+BASE = {"tokens": 1500, "batch_tokens": 256}
+TUNING = {"batch_tokens": 256, "chat_conversations": 0, "user_noise": 0.1, "seed": 5}
+
+
+def sentence(dice: random.Random, words: int) -> str:
+    return " ".join(dice.choice(WORDS) for _ in range(words)).capitalize() + "."
+
+
+def conversation(dice: random.Random) -> Conversation:
+    turns: Conversation = []
+    for _ in range(dice.choice([1, 1, 2])):
+        turns.append({"role": "user", "content": sentence(dice, dice.randint(1, 6))})
+        turns.append({"role": "assistant", "content": sentence(dice, dice.randint(1, 6))})
+    return turns
+
+
+def write(path: Path, values: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
+    return path
+
+
+def project(folder: Path) -> Path:
+    """Write corpus and conversations into ``folder``, and train tokenizer and base on them."""
+    dice = random.Random(1)
+    write(folder / "text.jsonl", [{"text": sentence(dice, 30)} for _ in range(60)])
+    write(folder / "text.val.jsonl", [{"text": sentence(dice, 30)} for _ in range(6)])
+    write(folder / "identity.jsonl", [conversation(dice) for _ in range(60)])
+    write(folder / "identity.val.jsonl", [conversation(dice) for _ in range(10)])
+    tokenizer.run(
+        corpus=folder / "text.jsonl",
+        out=folder / "tokenizer.json",
+        manifest=folder / "tokenizer.manifest.json",
+        settings={"vocabulary": MODEL["vocabulary"]},
+    )
+    base.run(
+        corpus=folder / "text.jsonl",
+        tokenizer=folder / "tokenizer.json",
+        validation=folder / "text.val.jsonl",
+        out=folder / "base.pt",
+        manifest=folder / "base.json",
+        metrics=folder / "metrics" / "base.jsonl",
+        settings={"model": MODEL, "training": BASE, "seed": 5},
+    )
+    return folder
+
+
+def run_sft(folder: Path, out: Path, **settings: Any) -> Path:
+    """Run sft on the project in ``folder`` in this process; write to ``out``/sft.pt."""
+    sft.run(
+        start=folder / "base.pt",
+        tokenizer=folder / "tokenizer.json",
+        identity=folder / "identity.jsonl",
+        validation=folder / "identity.val.jsonl",
+        out=out / "sft.pt",
+        manifest=out / "sft.json",
+        metrics=out / "metrics" / "sft.jsonl",
+        settings={**TUNING, **settings},
+    )
+    return out / "sft.pt"
+
+
+def command(folder: Path, out: Path, *, processes: int = 1, **settings: Any) -> list[str]:
+    """Return the command line that does what ``run_sft`` does, in ``processes`` processes."""
+    python = [sys.executable]
+    if processes > 1:
+        python += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [
+        *python,
+        str(SCRIPT),
+        "sft",
+        *("--from", str(folder / "base.pt")),
+        *("--tokenizer", str(folder / "tokenizer.json")),
+        *("--identity", str(folder / "identity.jsonl")),
+        *("--validation", str(folder / "identity.val.jsonl")),
+        *("--out", str(out / "sft.pt")),
+        *("--manifest", str(out / "sft.json")),
+        *("--metrics", str(out / "metrics" / "sft.jsonl")),
+        *("--settings", json.dumps({**TUNING, **settings})),
+    ]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
