@@ -22,6 +22,7 @@ rule base:
         "Pretraining on plain text"
     shell:
         TRAIN + " base --corpus {input.corpus} --validation {input.validation}"
-        " --tokenizer {input.tokenizer} --settings {TOLD[base]:q}"
-        " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
+        " --tokenizer {input.tokenizer} --settings "
+        + TOLD["base"]
+        + " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
         + SHOWN

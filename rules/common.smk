@@ -1,4 +1,4 @@
-"""What every rule file shares: checked settings, versions, and how training is started."""
+"""What all of them share: checked settings, what stages are told, how training is started."""
 
 import json
 import shlex
@@ -37,7 +37,7 @@ def shaping(stage):
 
 def identity_of(stage):
     """Return the identity's conversations as inputs of a stage; none where they are kept out."""
-    if stage not in SETTINGS.identity_stages:
+    if stage not in SETTINGS.identity_stages:  # base is never among them
         return {}
     return {
         "identity": "results/identity.jsonl",
@@ -45,29 +45,32 @@ def identity_of(stage):
     }
 
 
+def quoted(value):
+    """Return a value as one word of a shell command in which Snakemake fills in braces."""
+    return shlex.quote(str(value)).replace("{", "{{").replace("}", "}}")
+
+
 # What training is told on its command line. The params hold less: only what shapes the weights,
 # so that the time between two saved states can change without training anything again.
 TOLD = {
-    stage: json.dumps(recipe.passed(stage, SETTINGS), sort_keys=True)
+    stage: quoted(json.dumps(recipe.passed(stage, SETTINGS), sort_keys=True))
+    + "".join(f" --{name} {path}" for name, path in identity_of(stage).items())
     for stage in ("base", "mid", "sft")
 }
 
-PYTHON = sys.executable
-MODEL = (
-    f"--model {shlex.quote(SETTINGS.provider_model)}" if SETTINGS.provider_model else ""
+PROVIDER = quoted(SETTINGS.provider) + (
+    f" --model {quoted(SETTINGS.provider_model)}" if SETTINGS.provider_model else ""
 )
 
-# What these inputs are to the command line of a training stage.
-WITH_IDENTITY = {
-    stage: "".join(f" --{name} {path}" for name, path in identity_of(stage).items())
-    for stage in ("mid", "sft")
-}
+# The Python of the commands is the one that runs Snakemake, wherever that is.
+shell.prefix(
+    f"set -euo pipefail; export PATH={quoted(Path(sys.executable).parent)}:$PATH; "
+)
 
 # With more than one GPU, torchrun starts one process for each. Without it one process starts at
 # once: torchrun would import torch a second time, 2 s on two cores.
 TRAIN = (
-    "{PYTHON:q}"
-    " $([ {resources.gpu} -gt 1 ] &&"
+    "python $([ {resources.gpu} -gt 1 ] &&"
     " echo -m torch.distributed.run --standalone --nproc-per-node {resources.gpu})"
     " workflow/scripts/train.py"
 )

@@ -22,6 +22,7 @@ rule mid:
         "Training on chat and on the identity"
     shell:
         TRAIN + " mid --from {input.checkpoint} --tokenizer {input.tokenizer}"
-        " --settings {TOLD[mid]:q}{WITH_IDENTITY[mid]}"
-        " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
+        " --settings "
+        + TOLD["mid"]
+        + " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
         + SHOWN

@@ -22,6 +22,7 @@ rule sft:
         "Fine-tuning on the identity"
     shell:
         TRAIN + " sft --from {input.checkpoint} --tokenizer {input.tokenizer}"
-        " --settings {TOLD[sft]:q}{WITH_IDENTITY[sft]}"
-        " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
+        " --settings "
+        + TOLD["sft"]
+        + " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
         + SHOWN

@@ -16,5 +16,5 @@ rule shards:
     message:
         "Writing the conversations of shard {wildcards.shard}"
     shell:
-        "{PYTHON:q} workflow/scripts/shards.py --plan {input.plan}"
-        " --provider {SETTINGS.provider:q} {MODEL} --out {output.jsonl} --log {log}"
+        "python workflow/scripts/shards.py --plan {input.plan} --out {output.jsonl}"
+        " --log {log} --provider " + PROVIDER

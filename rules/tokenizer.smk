@@ -16,6 +16,6 @@ rule tokenizer:
     message:
         "Learning how to cut text into tokens"
     shell:
-        "{PYTHON:q} workflow/scripts/tokenizer.py --corpus {input.corpus}"
+        "python workflow/scripts/tokenizer.py --corpus {input.corpus}"
         " --settings {params.settings:q} --out {output.tokenizer} --manifest {output.manifest}"
         " > {log} 2>&1"
