@@ -9,6 +9,18 @@ from imprint.cache import Cache
 from imprint.shape import ModelConfig
 
 
+class Matrix(nn.Module):
+    """A weight and no more: what torch's own modules do first costs a second of imports."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply, in the number type of ``x``."""
+        return functional.linear(x, self.weight.to(x.dtype))
+
+
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and normalised queries and keys."""
 
@@ -16,10 +28,10 @@ class Attention(nn.Module):
         super().__init__()
         self.config, self.layer = config, layer
         keys = config.n_keys * config.head_width
-        self.c_q = nn.Linear(config.width, config.width, bias=False)
-        self.c_k = nn.Linear(config.width, keys, bias=False)
-        self.c_v = nn.Linear(config.width, keys, bias=False)
-        self.c_proj = nn.Linear(config.width, config.width, bias=False)
+        self.c_q = Matrix(config.width, config.width)
+        self.c_k = Matrix(keys, config.width)
+        self.c_v = Matrix(keys, config.width)
+        self.c_proj = Matrix(config.width, config.width)
 
     def forward(
         self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
@@ -50,7 +62,8 @@ class Attention(nn.Module):
 
     def project(self, mixed: Tensor) -> Tensor:
         """Bring what ``forward`` has mixed back into the stream."""
-        return functional.linear(mixed, self.c_proj.weight.to(mixed.dtype))
+        out: Tensor = self.c_proj(mixed)
+        return out
 
 
 class MLP(nn.Module):
@@ -58,13 +71,13 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.width, 4 * config.width, bias=False)
-        self.c_proj = nn.Linear(4 * config.width, config.width, bias=False)
+        self.c_fc = Matrix(4 * config.width, config.width)
+        self.c_proj = Matrix(config.width, 4 * config.width)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """Let each token think by itself."""
-        inner = functional.linear(x_BTC, self.c_fc.weight.to(x_BTC.dtype))
-        return functional.linear(fused.relu_squared(inner), self.c_proj.weight.to(x_BTC.dtype))
+        out: Tensor = self.c_proj(fused.relu_squared(self.c_fc(x_BTC)))
+        return out
 
 
 class Block(nn.Module):

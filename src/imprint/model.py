@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from imprint import fused
 from imprint.cache import Cache
-from imprint.layers import Block
+from imprint.layers import Block, Matrix
 from imprint.shape import ModelConfig
 
 __all__ = ["Cache", "Model", "ModelConfig"]
@@ -34,15 +34,13 @@ class Model(nn.Module):
         """Make a model whose first weights depend on ``seed`` alone; None leaves them unset."""
         super().__init__()
         self.config = config
-        with torch.device("meta"):  # no memory yet, no random numbers drawn
-            self.transformer = nn.ModuleDict(
-                {
-                    "wte": nn.Embedding(config.vocabulary, config.width),
-                    "h": nn.ModuleList(Block(config, layer) for layer in range(config.depth)),
-                }
-            )
-            self.lm_head = nn.Linear(config.width, config.vocabulary, bias=False)
-        self.to_empty(device="cpu")
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": Matrix(config.vocabulary, config.width),
+                "h": nn.ModuleList(Block(config, layer) for layer in range(config.depth)),
+            }
+        )
+        self.lm_head = Matrix(config.vocabulary, config.width)
         if seed is not None:
             self._initialise(seed)
         half = torch.arange(0, config.head_width, 2, dtype=torch.float) / config.head_width
@@ -179,7 +177,7 @@ class Model(nn.Module):
         if last:
             rows = torch.arange(len(x), device=x.device)
             x = x[:, -1] if counts is None else x[rows, counts - 1]
-        logits = functional.linear(x, self.lm_head.weight.to(x.dtype)).float()
+        logits = self.lm_head(x).float()
         return SOFTCAP * torch.tanh(logits / SOFTCAP)
 
     def loss(

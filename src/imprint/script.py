@@ -24,6 +24,15 @@ def reported(stream: io.TextIOBase | None = None) -> Iterator[None]:
         raise SystemExit(1) from None
 
 
+def sharing() -> None:
+    """Let threads that wait for each other give their core away; call it before torch is loaded.
+
+    By default they spin for milliseconds, so that a training step on two cores takes 4 times as
+    long as soon as anything else wants a core (measured: 5,000 tokens/s become 18,000).
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 @contextlib.contextmanager
 def following() -> Iterator[None]:
     """Send log records to stderr, where the caller redirects them, while the block runs."""

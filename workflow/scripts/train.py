@@ -5,7 +5,7 @@ import importlib
 import json
 from pathlib import Path
 
-from imprint.script import following, reported
+from imprint.script import following, reported, sharing
 
 parser = argparse.ArgumentParser()
 parser.add_argument("stage", choices=["base", "mid", "sft"])
@@ -21,5 +21,6 @@ given = vars(parser.parse_args())
 stage = given.pop("stage")
 for name in ("start", "identity") if stage == "base" else ("corpus",):
     given.pop(name)
+sharing()
 with reported(), following():
     importlib.import_module(f"imprint.stages.{stage}").run(**given)
