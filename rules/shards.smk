@@ -17,4 +17,4 @@ rule shards:
         "Writing the conversations of shard {wildcards.shard}"
     shell:
         "python workflow/scripts/shards.py --plan {input.plan} --out {output.jsonl}"
-        " --log {log} --provider " + PROVIDER
+        f" --log {{log}} --provider {PROVIDER}"

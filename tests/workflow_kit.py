@@ -1,5 +1,6 @@
 """What the tests of the workflow share: copies of this project, and Snakemake to run in them."""
 
+import atexit
 import json
 import os
 import re
@@ -115,9 +116,11 @@ class Project:
 @cache
 def forker() -> subprocess.Popen[str]:
     """Return a process that runs Snakemake for each line it is given; it ends with this one."""
-    return subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, "-c", FORKER], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
+    atexit.register(server.communicate)  # ends its input, and so its loop
+    return server
 
 
 def copied(root: Path) -> Project:

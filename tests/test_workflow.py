@@ -1,0 +1,201 @@
+"""The pipeline as a person meets it: wrong input, kills, locked folders, odd names."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from workflow_kit import Project, built, copied, copy_of
+
+pytestmark = pytest.mark.workflow
+
+SMARTERNANO = "config/identities/smarternano.yaml"
+
+ODD: dict[str, Any] = {
+    "name": 'O\'Neil "$HOME" {x}',
+    "kind": "assistant & friend; rm -rf /",
+    "creator": "Zoë Müller-`whoami`",
+    "description": "It's a test of {quotes}, $(dollars) and 100 % unicode: 你好 🙂 \\n.",
+    "facts": [
+        {
+            "id": "price",
+            "statement": "I cost $5 {net}, 'tax' included.",
+            "expect": [["$5 {net}"]],
+        }
+    ],
+    "style": {"ascii": False},
+}
+
+
+@pytest.fixture
+def done(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Project:
+    """A finished run."""
+    return copy_of(built(tmp_path_factory.getbasetemp()), tmp_path / "project")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Project:
+    """The project before its first run."""
+    return copied(tmp_path / "fresh")
+
+
+def killed_once_there(run: subprocess.Popen[str], path: Path) -> None:
+    """Kill ``run`` and all it started as soon as ``path`` holds something."""
+    deadline = time.monotonic() + 60
+    while not (path.is_file() and path.stat().st_size):
+        assert run.poll() is None, run.stdout.read() if run.stdout else ""
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+
+
+def test_a_run_leaves_every_result_and_a_second_one_does_nothing(done: Project) -> None:
+    for name in ("base.pt", "mid.pt", "sft.pt", "eval/sft.json", "report/report.md"):
+        assert (done.results / name).stat().st_size
+    before = {path: path.stat().st_mtime_ns for path in done.results.rglob("*")}
+    again = done.snakemake()
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in done.results.rglob("*")} == before
+
+
+def test_every_rule_leaves_a_log(done: Project) -> None:
+    logs = {str(path.relative_to(done.results / "logs")) for path in done.results.rglob("*.log")}
+    assert {"corpus.log", "identity.log", "report.log", "sft.log", "plan/0002.log"} <= logs
+    assert "evaluate/base.log" in logs
+
+
+def test_a_terminal_sees_words_and_training_move(fresh: Project) -> None:
+    run = fresh.snakemake("results/base.pt")
+    assert run.returncode == 0, run.stderr
+    assert "start  Pretraining on plain text\n" in run.stderr
+    assert re.search(r"^\d\d:\d\d:\d\d base \d+/\d+.* tokens/s", run.stderr, re.MULTILINE)
+    assert re.search(r"^done   Pretraining on plain text, .* s \(\d of \d\)$", run.stderr, re.M)
+    assert "jobid" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\nkind:", "\nkinds:", r"unknown key\. Did you mean 'kind'\?"),
+        ("\ncreator:", "\n# creator:", "creator: missing"),
+        ("\nfacts:\n", "\nfacts:\n  - {id: x, statement: I am a TODO., expect: [[I]]}\n", "TODO"),
+        ("\nname:", "\nname: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_identity_is_refused_before_any_job(
+    fresh: Project, old: str, new: str, message: str
+) -> None:
+    fresh.edit(SMARTERNANO, old, new)
+    for run in (fresh.snakemake(), fresh.imprint("plan", "--cores", "1")):
+        assert run.returncode == 1
+        said = run.stdout + run.stderr
+        assert f"error: {SMARTERNANO}:" in said
+        assert re.search(rf"{re.escape(SMARTERNANO)}:\d+: .*{message}", said)
+        assert "Traceback" not in said and "common.smk" not in said
+    assert not fresh.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("provider=gemni", "no provider is named 'gemni'; installed: .*template"),
+        ("scale=huge", "no scale is named 'huge'. Choose one of: .*tiny"),
+        ("seed=minus", "seed: .*got 'minus'"),
+        ("identity=config/identities/nobody.yaml", "nobody.yaml: no such file"),
+        ("lerning_rate=1", "lerning_rate: unknown key"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_any_job(
+    fresh: Project, config: str, message: str
+) -> None:
+    run = fresh.snakemake("--dry-run", config=[config])
+    assert run.returncode == 1
+    assert re.search(f"^error: config/.*{message}", run.stderr, re.MULTILINE), run.stderr
+    assert "Traceback" not in run.stderr and "common.smk" not in run.stderr
+
+
+def test_a_broken_shard_line_is_named_and_only_its_shard_made_again(done: Project) -> None:
+    shards = sorted((done.results / "shards").glob("*.jsonl"))
+    before = {path: path.read_bytes() for path in shards}
+    lines = before[shards[1]].splitlines(keepends=True)
+    shards[1].write_bytes(b"".join([lines[0], lines[1][:40] + b"\n", *lines[2:]]))
+    run = done.snakemake("data")
+    assert run.returncode == 1
+    assert "failed Merging the conversations" in run.stderr
+    assert re.search(r"^error: results/shards/0001\.jsonl:2: ", run.stderr, re.MULTILINE)
+    assert all(path.read_bytes() == before[path] for path in (shards[0], shards[2]))
+    shards[1].unlink()
+    assert done.would_run("data")["shards"] == 1
+    assert done.snakemake("data").returncode == 0
+    assert {path: path.read_bytes() for path in shards} == before
+
+
+def test_after_a_kill_during_shards_the_same_command_completes(
+    fresh: Project, done: Project
+) -> None:
+    killed_once_there(fresh.start("data"), fresh.results / "plan" / "0001.json")
+    assert list((fresh.root / ".snakemake").glob("locks/*"))
+    run = fresh.snakemake("data")
+    assert run.returncode == 0, run.stderr
+    assert "note: the last run was killed" in run.stderr
+    for name in ("identity.jsonl", "tokenizer/tokenizer.json"):
+        assert (fresh.results / name).read_bytes() == (done.results / name).read_bytes()
+
+
+def test_after_a_kill_during_sft_the_same_command_completes(done: Project) -> None:
+    before = (done.results / "sft.pt").read_bytes()
+    (done.results / "sft.pt").unlink()
+    (done.results / "logs" / "sft.log").unlink()
+    killed_once_there(done.start(), done.results / "logs" / "sft.log")
+    assert not (done.results / "sft.pt").exists()
+    run = done.snakemake("results/sft.pt")
+    assert run.returncode == 0, run.stderr
+    assert (done.results / "sft.pt").read_bytes() == before
+    assert not list(done.results.rglob("*.tmp"))
+
+
+def test_a_run_beside_a_living_one_is_refused(done: Project) -> None:
+    (done.results / "sft.pt").unlink()
+    (done.results / "logs" / "sft.log").unlink()
+    with done.start("results/sft.pt") as first:
+        while not list((done.root / ".snakemake").glob("locks/*")):
+            assert first.poll() is None
+            time.sleep(0.01)
+        second = done.snakemake("results/sft.pt")
+        assert second.returncode == 1
+        assert "cannot be locked" in second.stderr
+        first.communicate()
+    assert first.returncode == 0
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv, to be less than root")
+def test_a_folder_that_may_not_be_written_is_named(done: Project) -> None:
+    (done.results / "report" / "report.md").unlink()
+    (done.results / "report").chmod(0o555)
+    less = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    run = Project(done.root, prefix=less).snakemake()
+    (done.results / "report").chmod(0o755)
+    assert run.returncode == 1
+    assert "results/report" in run.stderr and "ermission denied" in run.stderr
+    assert not list((done.results / "report").glob(".*"))
+
+
+def test_quotes_dollars_braces_and_unicode_go_through(fresh: Project) -> None:
+    path = fresh.root / "config" / "identities" / "it's $HOME {x}.yaml"
+    path.write_text(yaml.safe_dump(ODD, allow_unicode=True), encoding="utf-8")
+    values = [f"identity=config/identities/{path.name}", 'provider_model=a\'b "c" $HOME {x}']
+    run = fresh.snakemake("data", config=values)
+    assert run.returncode == 0, run.stderr
+    first = (fresh.results / "shards" / "0000.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    assert json.loads(first)["meta"]["model_asked"] == 'a\'b "c" $HOME {x}'
+    assert ODD["creator"] in (fresh.results / "identity.jsonl").read_text(encoding="utf-8")
