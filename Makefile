@@ -41,6 +41,7 @@ summary: $(READY) ## What the model knows about itself, as a table
 
 report: $(READY) ## The whole story, with pictures
 	@$(SNAKEMAKE) results/report/report.md
+	@$(SNAKEMAKE) --report results/report/report.html
 	@$(IMPRINT) report
 
 ##@ Look after results

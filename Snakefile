@@ -26,6 +26,9 @@ configfile: "config/config.yaml"
 container: "docker://python:3.11-slim"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/plan.smk"
 include: "rules/shards.smk"

@@ -10,7 +10,13 @@ rule report:
         ],
         metrics=expand("results/metrics/{stage}.jsonl", stage=["base", "mid", "sft"]),
     output:
-        page="results/report/report.md",
+        page=report("results/report/report.md", caption="../workflow/report/page.rst"),
+        suites=report(
+            "results/report/suites.svg", caption="../workflow/report/suites.rst"
+        ),
+        losses=report(
+            "results/report/losses.svg", caption="../workflow/report/losses.rst"
+        ),
     log:
         "results/logs/report.log",
     resources:
