@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imprint import sources
-from imprint.data import Batch, Chats
+from imprint.batch import Batch
+from imprint.data import Chats
 from imprint.distributed import Ranks
 from imprint.model import ROPE_BASE, SOFTCAP, Model, ModelConfig
 from imprint.optim import AdamW, Muon

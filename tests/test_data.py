@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imprint.data import Batch, Chats, Data, Documents, arrange, fit, passes
+from imprint.batch import Batch, Data
+from imprint.data import Chats, Documents, arrange, fit, passes
 from imprint.errors import ConfigError, RecordError
 from imprint.tokenizer import Rendered, Tokenizer
 

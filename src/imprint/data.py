@@ -7,14 +7,13 @@ import itertools
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from imprint import artifacts
+from imprint.batch import Batch
 from imprint.errors import ConfigError, RecordError
 from imprint.tokenizer import Rendered, Tokenizer
 
@@ -29,41 +28,6 @@ ROUND_N = 128
 """The count of supervised positions is filled up to a multiple of this, for the same reason."""
 POOL = 24
 """Batches whose rows are sorted by length together: padding under 4 %, order still random."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One process's share of the rows of an optimizer step."""
-
-    ids_BT: torch.Tensor
-    where_N: torch.Tensor | None
-    """Supervised positions, as indices into the B x T tokens, then filler; None for all."""
-    labels_N: torch.Tensor
-    """The token that follows each of them, filler excluded."""
-    supervised: int
-    """Supervised positions over all processes."""
-    tokens: int
-    """Tokens that are not padding, over all processes."""
-
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on ``device``."""
-        if device.type == "cpu":
-            return self
-        ids_BT, where_N, labels_N = (
-            tensor if tensor is None else tensor.pin_memory().to(device, non_blocking=True)
-            for tensor in (self.ids_BT, self.where_N, self.labels_N)
-        )
-        assert ids_BT is not None and labels_N is not None
-        return Batch(ids_BT, where_N, labels_N, self.supervised, self.tokens)
-
-
-class Data(Protocol):
-    """Batches in a fixed order."""
-
-    steps: int
-
-    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
-        """Return the share of ``rank`` in the batch of ``step``: every ``world``-th row."""
 
 
 def randomness(*seeds: int | str) -> np.random.RandomState:

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from imprint import records
+from imprint.batch import Batch, Data
 from imprint.checkpoint import States
-from imprint.data import Batch, Data
 from imprint.distributed import Ranks
 from imprint.errors import ImprintError
 from imprint.model import Model
@@ -24,6 +24,8 @@ from imprint.settings import Training
 
 logger = logging.getLogger("imprint")
 
+CPU_TOKENS = 65_536
+"""Most tokens at once on a CPU: 2 GB for 12 layers of 768."""
 LINES = 200
 """Lines of metrics, at most about this many a stage."""
 
@@ -65,7 +67,7 @@ def prepare(ranks: Ranks) -> None:
     if ranks.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or its sums vary
         torch.set_float32_matmul_precision("high")
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
     else:
         torch.set_float32_matmul_precision("medium")  # oneDNN: twice the speed, error still 6e-7
         if ranks.world > 1:
@@ -144,7 +146,7 @@ def train(
     ):
         progress.skip(begun)
         for step in range(begun, data.steps):
-            batch = data.batch(step, rank=ranks.rank, world=ranks.world).to(ranks.device)
+            batch = data.batch(step, rank=ranks.rank, world=ranks.world)
             nats = backward(model, batch, dtype=dtype)
             for weight in weights:
                 ranks.total(weight.grad)  # type: ignore[arg-type]
@@ -192,12 +194,27 @@ def backward(model: Model, batch: Batch, *, dtype: torch.dtype) -> float:
     """Leave in each weight's ``grad`` that of the mean loss; return the loss summed, in nats.
 
     The mean is over the supervised positions of all processes, so that their gradients add up to
-    those of one process with the whole batch.
+    those of one process with the whole batch. Rows go through the model as many at a time as the
+    device's memory holds.
     """
     model.zero_grad(set_to_none=True)
-    nats = model.loss(batch.ids_BT, batch.where_N, batch.labels_N, dtype=dtype)
-    (nats / batch.supervised).backward()  # type: ignore[no-untyped-call]
-    return nats.item()
+    total = torch.zeros((), device=model.device)
+    for given in batch.parts(room(model)):
+        part = given.to(model.device)
+        nats = model.loss(part.ids_BT, part.where_N, part.labels_N, dtype=dtype)
+        (nats / batch.supervised).backward()  # type: ignore[no-untyped-call]
+        total += nats.detach()
+    return total.item()
+
+
+def room(model: Model) -> int:
+    """Return how many tokens at once the device's memory has room for in training."""
+    if model.device.type != "cuda":
+        return CPU_TOKENS
+    whole = torch.cuda.get_device_properties(model.device).total_memory
+    for_weights = 24 * model.n_parameters  # weight, gradient, momentum, and what a step makes
+    per_token = 80 * model.config.width * model.config.depth  # 40 numbers a layer, two bytes each
+    return max(1, int(0.8 * whole - for_weights)) // per_token
 
 
 @torch.no_grad()

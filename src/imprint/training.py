@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from imprint import artifacts, checkpoint, records, sources
-from imprint.data import Chats, Data, passes
+from imprint.batch import Data
+from imprint.data import Chats, passes
 from imprint.distributed import Ranks, joined
 from imprint.errors import ConfigError
 from imprint.model import Model
