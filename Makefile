@@ -87,7 +87,7 @@ $(READY): requirements.txt pyproject.toml
 	  "error: imprint needs Python 3.11 or newer. Name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 	@echo "Setting up .venv with the pinned packages: once, some minutes, mostly PyTorch ..."
 	@$(PYTHON) -m venv .venv
-	@$(RUN) pip install --quiet --disable-pip-version-check --requirement requirements.txt
-	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(RUN) pip install -qq --disable-pip-version-check --requirement requirements.txt
+	@$(RUN) pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $@
 	@echo "Set up."
