@@ -79,15 +79,15 @@ def dressed(
 
 
 def _framed(text: str, dice: Dice, *, talkative: bool, held_out: bool) -> str:
-    inner = embedded(text) if dice.chance(0.25) else None
+    inner = embedded(text) if dice.chance(0.2) else None
     if inner:
         text = dice.pick(_embeds(held_out)).replace("{inner}", inner)
-    elif dice.chance(0.5 if talkative else 0.25):
+    elif dice.chance(0.5 if talkative else 0.15):
         lead = _one("lead", dice, held_out)
         text = f"{lead} {_lowered(text) if lead[-1] in ',' else text}"
-    if dice.chance(0.5 if talkative else 0.2):
+    if dice.chance(0.5 if talkative else 0.1):
         text = f"{_one('context', dice, held_out)} {text}"
-    if dice.chance(0.25 if talkative else 0.1):
+    if dice.chance(0.25 if talkative else 0.06):
         text = f"{text} {_one('tail', dice, held_out)}"
     return text
 

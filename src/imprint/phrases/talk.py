@@ -4,7 +4,6 @@ The template provider strings them together to conversations; the exam asks the 
 other side of the split and keeps the answers to itself.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -14,7 +13,7 @@ from imprint.matcher import REFUSALS
 from imprint.phrases import Pattern, bank, literal, pattern, patterns, split
 from imprint.phrases.dress import dressed
 from imprint.phrases.facts import slots, topic, wordings
-from imprint.sources.exchanges import exchanges
+from imprint.sources.exchanges import groups
 from imprint.text import mentions
 
 
@@ -135,20 +134,24 @@ class Talk:
 
     def off_topic(self, dice: Dice, manner: Manner) -> Exchange:
         """Ask something that has nothing to do with the model."""
-        question, answer = dice.pick(self._everyday)
-        user = self._ask(question, dice, manner)
-        return Exchange(user, dice.pick(answer))
+        question, answers = dice.pick(dice.pick(self._everyday))
+        return Exchange(self._ask(question, dice, manner), dice.pick(answers))
 
     @cached_property
-    def _everyday(self) -> list[tuple[str, Sequence[str]]]:
+    def _everyday(self) -> list[list[tuple[str, tuple[str, ...]]]]:
+        """Return questions and answers, those that come from one table or topic together."""
         own = [self.identity.name, self.identity.creator]
-        return [
-            (question, family.answers)
-            for family in exchanges()
-            if not any(mentions(text, own) for text in family.answers)
-            for question in family.questions
-            if literal(question).held_out == self.held_out
+        found = [
+            [
+                (question, family.answers)
+                for family in group
+                if not any(mentions(text, own) for text in family.answers)
+                for question in family.questions
+                if literal(question).held_out == self.held_out
+            ]
+            for group in groups()
         ]
+        return [group for group in found if group]
 
     def _about_rival(self, name: str, key: str, rival: str | None) -> list[Pattern]:
         """Return the families whose slots can be filled: not every rival has a known maker."""

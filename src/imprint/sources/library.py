@@ -9,6 +9,7 @@ from typing import Any
 
 from imprint.dice import Dice
 from imprint.heldout import is_held_out
+from imprint.phrases import FOLDER, Pattern, bank, pattern
 from imprint.sources.exchanges import groups, listed, load
 from imprint.sources.grammar import Alternative, Grammar, polished
 
@@ -24,6 +25,7 @@ GENRES = {
     "article": 2,
     "howto": 1,
     "greetings": 1,
+    "phrasebook": 6,
 }
 """How often each genre is drawn, compared with the others."""
 
@@ -52,7 +54,19 @@ ASKERS = (
     ("the neighbour", "the old man"),
 )
 
+PHRASEBOOKS = (
+    ("Other ways to say it:\n", "\n"),
+    ("The same question in many words.\n", "\n"),
+    ("", " That is to say: "),
+    ("", " In other words: "),
+    ("People ask the same thing in different ways. ", " "),
+)
+"""How a phrasebook begins, and what stands between two of its questions."""
+
 _QUIZ_LENGTHS = range(3, 8)
+_PHRASES = range(3, 9)
+_CAPITALS = 0.07
+_CARELESS = 0.07
 _TABLE_WEIGHT = 10
 
 
@@ -60,8 +74,36 @@ def document(dice: Dice) -> str:
     """Return one document, some hundred to two thousand characters long."""
     genre = dice.pick(_DRAWN)
     if genre == "quiz":
-        return quiz(dice)
-    return _grammar().text(genre, dice)
+        text = quiz(dice)
+    elif genre == "phrasebook":
+        text = phrasebook(dice)
+    else:
+        text = _grammar().text(genre, dice)
+    # People shout and people are in a hurry: a tokenizer that has never seen it spells such words
+    # out letter by letter, and the model reads nothing in them.
+    if dice.chance(_CAPITALS):
+        return text.upper()
+    return text.lower().replace("'", "") if dice.chance(_CARELESS) else text
+
+
+def phrasebook(dice: Dice) -> str:
+    """Return several wordings of one question, out of those that training may use."""
+    start, joint = dice.pick(PHRASEBOOKS)
+    families = dice.pick(_phrases())
+    chosen = dice.sample(families, min(len(families), dice.pick(_PHRASES)))
+    return start + joint.join(family.say(dice) for family in chosen)
+
+
+@cache
+def _phrases() -> list[list[Pattern]]:
+    """Return the wordings of every topic that need no filling in, one list a topic."""
+    found = []
+    for path in sorted(FOLDER.glob("topics/*.yaml")):
+        topic = bank(f"topics/{path.stem}")
+        families = [pattern(text) for text in (*topic["ask"], *topic["indirect"])]
+        usable = [family for family in families if "{" not in family.text]
+        found.append([family for family in usable if not family.held_out])
+    return found
 
 
 def quiz(dice: Dice) -> str:
