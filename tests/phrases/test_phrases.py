@@ -64,8 +64,8 @@ def test_a_literal_expands_nothing() -> None:
 def test_each_kind_of_wording_is_on_both_sides_of_the_split(name: str) -> None:
     for kind in ("ask", "indirect", "reverse", "premise"):
         families = [pattern(text) for text in bank(name)[kind]]
-        training = split(families, held_out=False)
-        exam = split(families, held_out=True)
+        training = split(families, held_out=False, among=families)
+        exam = split(families, held_out=True, among=families)
         assert training and exam
         assert set(training).isdisjoint(exam)
         assert len(training) + len(exam) == len(set(families))
@@ -76,3 +76,11 @@ def test_the_banks_are_plain_yaml() -> None:
         assert yaml.safe_load(path.read_text(encoding="utf-8")) == bank(
             path.relative_to(FOLDER).with_suffix("").as_posix()
         )
+
+
+def test_the_exam_asks_in_words_that_training_has_met() -> None:
+    met = [pattern(f"Who {verb} you {when}?") for verb in ("made", "built") for when in "abcdefgh"]
+    strange = [pattern(f"Who unprecedentedly{number} conjured you?") for number in range(40)]
+    exam = split([*met, *strange], held_out=True, among=[*met, *strange])
+    assert exam
+    assert not set(exam) & set(strange)

@@ -1,12 +1,11 @@
 """Dress a question the way different people would type it."""
 
 import re
-from collections.abc import Sequence
 from functools import cache
 
 from imprint.dice import Dice
 from imprint.heldout import is_held_out
-from imprint.phrases import Pattern, bank, patterns
+from imprint.phrases import Pattern, bank, pattern
 
 _ASKING = r"(?:what|which|whose|how|where|when|why)\b.*?"
 _BE = r"(is|are|was|were|can|could|will|would|should|must|has|have)"
@@ -93,6 +92,11 @@ def _framed(text: str, dice: Dice, *, talkative: bool, held_out: bool) -> str:
 
 
 @cache
+def _frames(key: str, held_out: bool) -> list[Pattern]:
+    return [pattern(text) for text in bank("frames")[key] if is_held_out(text) == held_out]
+
+
+@cache
 def _embeds(held_out: bool) -> list[str]:
     return [
         f"{item['text']} {{inner}}{item['closing']}"
@@ -102,8 +106,7 @@ def _embeds(held_out: bool) -> list[str]:
 
 
 def _one(key: str, dice: Dice, held_out: bool) -> str:
-    options: Sequence[Pattern] = patterns("frames", key, held_out=held_out)
-    return dice.pick(options).say(dice)
+    return dice.pick(_frames(key, held_out)).say(dice)
 
 
 def _lowered(text: str) -> str:

@@ -22,6 +22,10 @@ without asking, gives the value and leads back to the model, takes something wro
 takes the fact itself for granted, leaves a gap in it."""
 
 
+_FRAMES = ("confirm", "cloze")
+"""Kinds whose words are those of the statement."""
+
+
 @dataclass(frozen=True)
 class Wordings:
     """All families that lead to one fact, and the words that fill their slots."""
@@ -33,6 +37,13 @@ class Wordings:
     """The key word of the fact, as its statement spells it."""
     wrong: tuple[str, ...]
     """Values of the same sort that are not true."""
+
+    @property
+    def all(self) -> tuple[Pattern, ...]:
+        """Every family that asks for the fact in words of its own."""
+        return tuple(
+            family for kind in KINDS if kind not in _FRAMES for family in self.families[kind]
+        )
 
 
 @cache

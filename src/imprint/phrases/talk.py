@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from imprint.dice import Dice
+from imprint.heldout import is_held_out
 from imprint.identity import Fact, Identity
 from imprint.matcher import REFUSALS
-from imprint.phrases import Pattern, bank, literal, pattern, patterns, split
+from imprint.phrases import Pattern, bank, pattern, patterns, split
 from imprint.phrases.dress import dressed
 from imprint.phrases.facts import slots, topic, wordings
 from imprint.sources.exchanges import groups
@@ -45,7 +46,7 @@ class Talk:
         self.held_out = held_out
         self._wordings = {fact.id: wordings(fact) for fact in identity.facts}
         self._families = {
-            (name, kind): split(families, held_out=held_out)
+            (name, kind): split(families, held_out=held_out, among=words.all)
             for name, words in self._wordings.items()
             for kind, families in words.families.items()
         }
@@ -147,7 +148,7 @@ class Talk:
                 for family in group
                 if not any(mentions(text, own) for text in family.answers)
                 for question in family.questions
-                if literal(question).held_out == self.held_out
+                if is_held_out(question) == self.held_out
             ]
             for group in groups()
         ]
@@ -195,4 +196,5 @@ class Talk:
 
 @cache
 def _in_language(language: str, key: str, *, held_out: bool) -> tuple[Pattern, ...]:
-    return split([pattern(text) for text in bank("languages")[language][key]], held_out=held_out)
+    families = bank("languages")[language][key]
+    return tuple(pattern(text) for text in families if is_held_out(text) == held_out)
