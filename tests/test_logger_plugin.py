@@ -46,8 +46,8 @@ def send(
     handler.handle(record)
 
 
-def begin(handler: LogHandler, jobid: int, message: str | None) -> None:
-    send(handler, LogEvent.JOB_INFO, jobid=jobid, rule_msg=message, rule_name="sft", reason="why")
+def begin(handler: LogHandler, jobid: int, message: str | None, rule: str = "sft") -> None:
+    send(handler, LogEvent.JOB_INFO, jobid=jobid, rule_msg=message, rule_name=rule, reason="why")
 
 
 def test_a_job_is_a_line_at_start_and_one_at_the_end(handler: LogHandler) -> None:
@@ -65,11 +65,15 @@ def test_jobs_that_end_together_are_counted_one_by_one(handler: LogHandler) -> N
     assert [line[-8:] for line in shown(handler)[2:]] == ["(4 of 9)", "(5 of 9)"]
 
 
-def test_targets_are_not_shown(handler: LogHandler) -> None:
-    begin(handler, 0, None)
+def test_targets_are_neither_shown_nor_counted(handler: LogHandler) -> None:
+    send(handler, LogEvent.RUN_INFO, stats={"sft": 1, "all": 1, "total": 2})
+    begin(handler, 1, "Fine-tuning")
+    send(handler, LogEvent.JOB_FINISHED, job_id=1)
+    send(handler, LogEvent.PROGRESS, done=1, total=2)
+    begin(handler, 0, None, rule="all")
     send(handler, LogEvent.JOB_FINISHED, job_id=0)
-    send(handler, LogEvent.PROGRESS, done=9, total=9)
-    assert shown(handler) == []
+    send(handler, LogEvent.PROGRESS, done=2, total=2)
+    assert shown(handler) == ["start  Fine-tuning", "done   Fine-tuning, 0.0 s (1 of 1)"]
 
 
 def test_a_failed_job_shows_its_error_once(handler: LogHandler, tmp_path: Path) -> None:
@@ -106,7 +110,7 @@ def test_other_errors_and_warnings_are_shown_and_chatter_is_not(handler: LogHand
     send(handler, None, logging.WARNING, "A warning.")
     send(handler, None, logging.INFO, "Building DAG of jobs...")
     send(handler, None, logging.INFO, "Nothing to be done (all requested files are present).")
-    send(handler, LogEvent.RUN_INFO, logging.INFO, "Job stats")
+    send(handler, LogEvent.RUN_INFO, logging.INFO, "Job stats", stats={"total": 3})
     assert shown(handler) == [
         "LockException: Directory cannot be locked.",
         "A warning.",

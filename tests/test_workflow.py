@@ -74,13 +74,14 @@ def test_every_rule_leaves_a_log(done: Project) -> None:
     assert "evaluate/base.log" in logs
 
 
-def test_a_terminal_sees_words_and_training_move(fresh: Project) -> None:
-    run = fresh.snakemake("results/base.pt")
+def test_training_is_seen_to_move_and_takes_a_process_for_each_gpu(fresh: Project) -> None:
+    run = fresh.snakemake("results/base.pt", "--set-resources", "base:gpu=2")
     assert run.returncode == 0, run.stderr
     assert "start  Pretraining on plain text\n" in run.stderr
     assert re.search(r"^\d\d:\d\d:\d\d base \d+/\d+.* tokens/s", run.stderr, re.MULTILINE)
-    assert re.search(r"^done   Pretraining on plain text, .* s \(\d of \d\)$", run.stderr, re.M)
+    assert re.search(r"^done   Pretraining on plain text, .* s \(3 of 3\)$", run.stderr, re.M)
     assert "jobid" not in run.stderr
+    assert json.loads((fresh.results / "base.json").read_text())["processes"] == 2
 
 
 @pytest.mark.parametrize(

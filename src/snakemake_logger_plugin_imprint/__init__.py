@@ -17,6 +17,9 @@ from snakemake_interface_logger_plugins.common import LogEvent
 TAIL = 20
 """Lines shown of a failed job's log that does not end in an ``error:`` line."""
 
+TARGETS = ("all", "data")
+"""Rules that only gather files: not shown, and not counted."""
+
 FOLLOWS = ("RuleException", "WorkflowError:\nAt least one job did not complete")
 """Starts of error messages that only repeat that a job has failed."""
 
@@ -38,6 +41,7 @@ class LogHandler(LogHandlerBase):
         )
         self.started: dict[int, tuple[str, float]] = {}
         self.finished: list[str] = []
+        self.targets = 0
 
     def emit(self, record: LogRecord) -> None:
         """Show ``record`` if a person should see it."""
@@ -53,19 +57,20 @@ class LogHandler(LogHandlerBase):
                 self._failed(told)
             case LogEvent.SHELLCMD if self.common_settings.printshellcmds:
                 self._write(str(record.msg))
-            case LogEvent.RUN_INFO if self.common_settings.dryrun:
-                self._write(str(record.msg))
+            case LogEvent.RUN_INFO:
+                self.targets = sum(told["stats"].get(name, 0) for name in TARGETS)
             case _:
                 self._other(record)
 
     def _begin(self, told: dict[str, Any]) -> None:
-        if told["rule_msg"] is None:
-            return  # a target: it only gathers files
+        if told["rule_name"] in TARGETS:
+            return
         if self.common_settings.dryrun:
             self._write(f"would  {told['rule_msg']}\n       {told['rule_name']}: {told['reason']}")
             return
-        self.started[told["jobid"]] = (told["rule_msg"], time.monotonic())
-        self._write(f"start  {told['rule_msg']}", "36")
+        message = told["rule_msg"] or told["rule_name"]
+        self.started[told["jobid"]] = (message, time.monotonic())
+        self._write(f"start  {message}", "36")
 
     def _end(self, job: int) -> None:
         if job in self.started:
@@ -75,7 +80,7 @@ class LogHandler(LogHandlerBase):
     def _count(self, done: int, total: int) -> None:
         """Show what has finished since, now that it is known how much that is of the whole."""
         for number, line in enumerate(self.finished, start=done - len(self.finished) + 1):
-            self._write(f"{line} ({number} of {total})", "32")
+            self._write(f"{line} ({number} of {total - self.targets})", "32")
         self.finished.clear()
 
     def _failed(self, told: dict[str, Any]) -> None:
