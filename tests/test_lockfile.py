@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,21 @@ from imprint import lockfile
 
 HOLD = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from imprint import lockfile
 lockfile.open_if_dead(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """Let go of the locks, as the end of a process would."""
+    yield
+    while lockfile._held:
+        lockfile._held.pop().close()
 
 
 @pytest.fixture

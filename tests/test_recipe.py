@@ -50,6 +50,17 @@ def test_code_counts_in_every_module_that_is_imported(tmp_path: Path) -> None:
     assert recipe.code("a", library(tmp_path, c="x = 2\n")) != before
 
 
+def test_data_counts_beside_a_package_that_is_imported(tmp_path: Path) -> None:
+    folder = library(tmp_path, stages__a="from imprint.words import bank\n")
+    (folder / "words" / "more").mkdir(parents=True)
+    (folder / "words" / "__init__.py").write_text("bank = 1\n")
+    seen = set()
+    for text in ("- hi\n", "- hello\n"):
+        (folder / "words" / "more" / "bank.yaml").write_text(text)
+        seen.add(recipe.code("a", folder))
+    assert len(seen) == 2
+
+
 def test_comments_docstrings_and_layout_are_no_code(tmp_path: Path) -> None:
     one = "def f(x):\n    return x + 1\n"
     two = '"""Words."""\n\n\ndef f(x):\n    """More."""\n    # why\n    return (x\n        + 1)\n'

@@ -65,7 +65,8 @@ def label(stage: str) -> str:
 def code(stage: str, library: Path = LIBRARY) -> str:
     """Return a digest of what the module of ``stage`` and every module it imports here compute.
 
-    Comments, docstrings and layout are left out: they change no result.
+    Comments, docstrings and layout of modules are left out: they change no result. The data files
+    of a package among them count as they are.
 
     Example:
         >>> len(code("report"))
@@ -84,6 +85,9 @@ def code(stage: str, library: Path = LIBRARY) -> str:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         waiting.extend(_imported(tree))
         trees[name] = _dump(tree)
+        if path.name == "__init__.py":  # wordings that its modules read
+            for data in sorted(path.parent.rglob("*.yaml")):
+                trees[f"{name}/{data.relative_to(path.parent)}"] = data.read_text(encoding="utf-8")
     for name in sorted(trees):
         digest.update(f"{name}\n{trees[name]}\n".encode())
     return digest.hexdigest()[:12]
