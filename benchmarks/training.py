@@ -27,10 +27,11 @@ from imprint import sources
 from imprint.batch import Batch
 from imprint.data import Chats
 from imprint.distributed import Ranks
+from imprint.gradients import Gradients
 from imprint.model import ROPE_BASE, SOFTCAP, Model, ModelConfig
 from imprint.optim import AdamW, Muon
 from imprint.tokenizer import Tokenizer
-from imprint.train import backward, number_type, prepare
+from imprint.train import number_type, prepare
 
 
 def norm(x: Tensor) -> Tensor:
@@ -109,9 +110,11 @@ def our_step(config: ModelConfig) -> Callable[[Batch], None]:
     muon = Muon(model.matrices(), lr=0.02, weight_decay=0.0, dtype=dtype)
     adamw = AdamW([(model.embedding, 0.02), (model.lm_head.weight, 0.004)])
 
+    gradients = Gradients(model, dtype=dtype)
+
     def step(batch: Batch) -> None:
-        backward(model, batch, dtype=dtype)
-        muon.step(1.0)
+        gradients.backward(batch)
+        muon.step(1.0, each=gradients.each)
         adamw.step(1.0)
 
     return step

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import training_kit as kit
-from imprint import artifacts, checkpoint, train
+from imprint import artifacts, checkpoint, gradients, train
+from imprint.batch import Batch
 from imprint.checkpoint import States
 from imprint.data import Chats, Documents
 from imprint.distributed import Ranks
 from imprint.errors import ImprintError
+from imprint.gradients import Gradients
 from imprint.model import Model, ModelConfig
 from imprint.settings import Tuning
 from imprint.stages import mid, sft
@@ -120,6 +122,14 @@ def test_other_settings_never_resume_an_old_run(project: Path, tmp_path: Path) -
     assert old.newest() == {"step": 5}
 
 
+def test_one_core_gives_the_bytes_of_two(project: Path, tmp_path: Path) -> None:
+    for threads in (1, 2):
+        child = kit.start(kit.command(project, tmp_path / str(threads)), threads=threads)
+        _, errors = child.communicate(timeout=120)
+        assert child.returncode == 0, errors
+    assert sha256(tmp_path / "1" / "sft.pt") == sha256(tmp_path / "2" / "sft.pt")
+
+
 def test_two_processes_train_as_one(project: Path, tmp_path: Path) -> None:
     one = kit.start(kit.command(project, tmp_path / "one"))
     two = kit.start(kit.command(project, tmp_path / "two", processes=2))
@@ -179,14 +189,13 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
         seed=1,
     )
     model = Model(ModelConfig(depth=1, vocabulary=words.vocabulary, context=32), seed=1)
-    honest = train.backward
+    honest, count = Gradients.backward, iter(range(100))
 
-    def broken(model: Model, batch: Any, *, dtype: torch.dtype) -> float:
-        loss = honest(model, batch, dtype=dtype)
-        return math.nan if model.embedding.grad is not None and next(count) == 4 else loss
+    def broken(self: Gradients, batch: Batch) -> float:
+        loss = honest(self, batch)
+        return math.nan if next(count) == 4 else loss
 
-    count = iter(range(100))
-    monkeypatch.setattr(train, "backward", broken)
+    monkeypatch.setattr(Gradients, "backward", broken)
     with pytest.raises(ImprintError, match="sft: the loss is nan at step 5"):
         loop(model, data, tmp_path, checkpoint_minutes=1e-9)
     state = States(tmp_path / "state" / "sft" / "key").newest()
@@ -209,8 +218,9 @@ def test_rows_that_go_through_in_parts_give_the_same_gradient(
             model.lm_head.weight.normal_(generator=torch.Generator().manual_seed(1))
         found = []
         for most in (10_000, 200, 1):
-            monkeypatch.setattr(train, "CPU_TOKENS", most)
-            nats = train.backward(model, batch, dtype=torch.float32)
+            monkeypatch.setattr(gradients, "CPU_TOKENS", most)
+            with Gradients(model, dtype=torch.float32) as worker:
+                nats = worker.backward(batch)
             found.append((nats, [weight.grad for weight in model.parameters()]))
         for nats, grads in found[1:]:
             assert nats == pytest.approx(found[0][0])

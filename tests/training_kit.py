@@ -102,13 +102,13 @@ def command(folder: Path, out: Path, *, processes: int = 1, **settings: Any) -> 
     ]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
+def start(arguments: list[str], *, threads: int = 1) -> subprocess.Popen[str]:
     return subprocess.Popen(
         arguments,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )
 
 

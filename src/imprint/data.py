@@ -229,6 +229,7 @@ def arrange(lengths: Numbers, *, batch_tokens: int, seed: int) -> list[Numbers]:
         final = start + share >= len(waiting)
         while len(pool):
             rows = max(1, batch_tokens // _rounded(int(lengths[pool[0]])))
+            rows -= rows % 2 if rows > 2 else 0  # halves of one shape: see gradients.py
             if len(pool) < rows and not final:
                 break  # too few for a full batch: they wait for the next pool
             batches.append(pool[:rows])

@@ -1,7 +1,7 @@
 """Muon for the matrices, AdamW for embedding and head, and how their rates rise and fall."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -70,25 +70,35 @@ class Muon:
             for shape, group in zip(groups, self.groups, strict=True)
         ]
 
+    def step(self, share: float, *, each: Callable[..., Iterable[None]] = map) -> None:
+        """Move the weights along their gradients, at ``share`` of the peak rate.
+
+        Args:
+            share: See ``schedule``.
+            each: Like ``map``; may work on matrices of different shape side by side.
+        """
+        places = range(len(self.groups))
+        for _ in each(lambda place: self._step(place, share), places):
+            pass
+
     @torch.no_grad()
-    def step(self, share: float) -> None:
-        """Move the weights along their gradients, at ``share`` of the peak rate."""
-        for group, momentum in zip(self.groups, self.momenta, strict=True):
-            tall = [weight.shape[0] > weight.shape[1] for weight in group]
-            grads = torch.stack(
-                [
-                    _grad(weight).mT if up else _grad(weight)
-                    for weight, up in zip(group, tall, strict=True)
-                ]
-            )
-            momentum.lerp_(grads, 1 - MOMENTUM)
-            grads.lerp_(momentum, MOMENTUM)  # Nesterov: look where the momentum will lead
-            moves = orthogonal(grads, dtype=self.dtype).float()
-            for weight, move, up in zip(group, moves, tall, strict=True):
-                scale = math.sqrt(max(1.0, weight.shape[0] / weight.shape[1]))
-                if self.weight_decay:
-                    weight.mul_(1 - self.lr * share * self.weight_decay)
-                weight.add_(move.mT if up else move, alpha=-self.lr * share * scale)
+    def _step(self, place: int, share: float) -> None:
+        group, momentum = self.groups[place], self.momenta[place]
+        tall = [weight.shape[0] > weight.shape[1] for weight in group]
+        grads = torch.stack(
+            [
+                _grad(weight).mT if up else _grad(weight)
+                for weight, up in zip(group, tall, strict=True)
+            ]
+        )
+        momentum.lerp_(grads, 1 - MOMENTUM)
+        grads.lerp_(momentum, MOMENTUM)  # Nesterov: look where the momentum will lead
+        moves = orthogonal(grads, dtype=self.dtype).float()
+        for weight, move, up in zip(group, moves, tall, strict=True):
+            scale = math.sqrt(max(1.0, weight.shape[0] / weight.shape[1]))
+            if self.weight_decay:
+                weight.mul_(1 - self.lr * share * self.weight_decay)
+            weight.add_(move.mT if up else move, alpha=-self.lr * share * scale)
 
     def state(self) -> dict[str, Any]:
         """Return what has to be kept to go on later."""

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from imprint import records
-from imprint.batch import Batch, Data
+from imprint.batch import Data
 from imprint.checkpoint import States
 from imprint.distributed import Ranks
 from imprint.errors import ImprintError
+from imprint.gradients import Gradients
 from imprint.model import Model
 from imprint.optim import AdamW, Muon, schedule
 from imprint.progress import Progress
@@ -24,8 +25,6 @@ from imprint.settings import Training
 
 logger = logging.getLogger("imprint")
 
-CPU_TOKENS = 65_536
-"""Most tokens at once on a CPU: 2 GB for 12 layers of 768."""
 LINES = 200
 """Lines of metrics, at most about this many a stage."""
 
@@ -142,12 +141,13 @@ def train(
 
     with (
         stoppable() as stop,
+        Gradients(model, dtype=dtype) as gradients,
         Progress(label, total=data.steps, unit="tokens", quiet=not ranks.first) as progress,
     ):
         progress.skip(begun)
         for step in range(begun, data.steps):
             batch = data.batch(step, rank=ranks.rank, world=ranks.world)
-            nats = backward(model, batch, dtype=dtype)
+            nats = gradients.backward(batch)
             for weight in weights:
                 ranks.total(weight.grad)  # type: ignore[arg-type]
             due = ranks.first and time.monotonic() - kept > settings.checkpoint_minutes * 60
@@ -174,7 +174,7 @@ def train(
                     }
                 )
                 losses.clear()
-            muon.step(share)
+            muon.step(share, each=gradients.each)
             adamw.step(share)
             outcome.tokens += batch.tokens
             progress.advance(amount=batch.tokens, loss=loss)
@@ -188,33 +188,6 @@ def train(
     if ranks.first:
         records.write_lines(metrics, outcome.lines)
     return outcome
-
-
-def backward(model: Model, batch: Batch, *, dtype: torch.dtype) -> float:
-    """Leave in each weight's ``grad`` that of the mean loss; return the loss summed, in nats.
-
-    The mean is over the supervised positions of all processes, so that their gradients add up to
-    those of one process with the whole batch. Rows go through the model as many at a time as the
-    device's memory holds.
-    """
-    model.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=model.device)
-    for given in batch.parts(room(model)):
-        part = given.to(model.device)
-        nats = model.loss(part.ids_BT, part.where_N, part.labels_N, dtype=dtype)
-        (nats / batch.supervised).backward()  # type: ignore[no-untyped-call]
-        total += nats.detach()
-    return total.item()
-
-
-def room(model: Model) -> int:
-    """Return how many tokens at once the device's memory has room for in training."""
-    if model.device.type != "cuda":
-        return CPU_TOKENS
-    whole = torch.cuda.get_device_properties(model.device).total_memory
-    for_weights = 24 * model.n_parameters  # weight, gradient, momentum, and what a step makes
-    per_token = 80 * model.config.width * model.config.depth  # 40 numbers a layer, two bytes each
-    return max(1, int(0.8 * whole - for_weights)) // per_token
 
 
 @torch.no_grad()
