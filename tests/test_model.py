@@ -115,7 +115,7 @@ def test_the_loss_is_the_cross_entropy_at_the_supervised_positions(config: Model
     model.zero_grad()
     logits = model(ids_BT).flatten(0, 1)[where_N]
     plain = torch.nn.functional.cross_entropy(logits, labels_N, reduction="sum")
-    plain.backward()
+    plain.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(loss, plain)
     for name, weight in model.named_parameters():
         torch.testing.assert_close(ours[name], weight.grad, atol=1e-5, rtol=1e-4)

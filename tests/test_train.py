@@ -75,7 +75,7 @@ def test_base_learns_and_says_how_well_in_bits_a_byte(project: Path) -> None:
 
 
 def test_a_run_killed_at_any_step_ends_with_the_same_bytes(project: Path, tmp_path: Path) -> None:
-    settings = {"checkpoint_minutes": 0.05 / 60, "identity_epochs": 30.0}
+    settings: dict[str, Any] = {"checkpoint_minutes": 0.05 / 60, "identity_epochs": 30.0}
     child = kit.start(kit.command(project, tmp_path / "killed", **settings))
     state = tmp_path / "killed" / "state" / "sft"
     while not list(state.glob("*/step-*.pt")) and child.poll() is None:

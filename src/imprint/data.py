@@ -26,6 +26,8 @@ ROUND = 8
 """Row lengths are multiples of this: matrix kernels are made anew, in 1 ms, for every new shape."""
 ROUND_N = 128
 """The count of supervised positions is filled up to a multiple of this, for the same reason."""
+DOCUMENTS = 10_000
+"""Documents tokenised at a time."""
 POOL = 24
 """Batches whose rows are sorted by length together: padding under 4 %, order still random."""
 
@@ -62,21 +64,22 @@ class Documents:
         Raises:
             RecordError: There is no text at all.
         """
-        documents = list(texts)
-        flat: list[int] = []
-        for ids in tokenizer.encode_batch(documents):
-            flat.append(tokenizer.bos)
-            flat += ids
-        if len(flat) < 2:
+        size, source = 0, iter(texts)
+        pieces = [np.zeros(0, dtype=np.int32)]
+        while documents := list(itertools.islice(source, DOCUMENTS)):
+            size += sum(len(text.encode()) for text in documents)
+            for ids in tokenizer.encode_batch(documents):
+                pieces.append(np.array([tokenizer.bos, *ids], dtype=np.int32))
+        self.flat = np.concatenate(pieces)
+        if len(self.flat) < 2:
             raise RecordError("corpus: no text to train on. Raise corpus.characters.")
-        self.flat = np.array(flat, dtype=np.int64)
-        self.length = min(context, len(flat) - 1)
-        self.rows = (len(flat) - 1) // self.length
+        self.length = min(context, len(self.flat) - 1)
+        self.rows = (len(self.flat) - 1) // self.length
         self.batch_rows = max(1, batch_tokens // self.length)
         wanted = self.rows * self.length if tokens is None else tokens
         self.batch_rows = min(self.batch_rows, self.rows)
         self.steps = max(1, round(wanted / (self.batch_rows * self.length)))
-        self.bytes_per_token = sum(len(text.encode()) for text in documents) / len(flat)
+        self.bytes_per_token = size / len(self.flat)
         self.seed = seed
 
     def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
@@ -86,7 +89,7 @@ class Documents:
         mine = rows[rank::world]
         starts = np.array(mine or rows[:1], dtype=np.int64) * self.length
         window = starts[:, None] + np.arange(self.length + 1)
-        ids = self.flat[window]
+        ids = self.flat[window].astype(np.int64)
         return Batch(
             torch.from_numpy(np.ascontiguousarray(ids[:, :-1])),
             None,
