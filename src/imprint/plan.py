@@ -1,9 +1,8 @@
 """What every conversation will be about, decided before anything is spent.
 
 The plan is dealt from decks: each run of 100 rows holds the same strategies in another order, facts
-come round in turn within a strategy, and so does every other axis. So row ``index`` depends on the
-identity, the seed and the index alone (more conversations never change earlier ones), and every axis
-is in balance.
+come round in turn within a strategy, and so does every other axis. So a row depends on identity, seed
+and index alone (more conversations never change earlier ones), and every axis is in balance.
 """
 
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import TypeVar
 from imprint.dice import Dice
 from imprint.identity import Identity
 from imprint.phrases import bank
+from imprint.phrases.dress import REGISTERS
 
 T = TypeVar("T")
 
@@ -49,12 +49,12 @@ class _Card:
 
 
 DECK = (
-    _Card("direct", 1, 1, 8),
+    _Card("direct", 1, 1, 7),
     _Card("direct", 2, 2, 2),
-    _Card("paraphrase", 1, 1, 16),
-    _Card("paraphrase", 2, 2, 8),
-    _Card("paraphrase", 3, 3, 2),
-    _Card("indirect", 1, 1, 10),
+    _Card("paraphrase", 1, 1, 12),
+    _Card("paraphrase", 2, 2, 10),
+    _Card("paraphrase", 3, 3, 3),
+    _Card("indirect", 1, 1, 9),
     _Card("indirect", 2, 2, 2),
     _Card("reverse", 1, 1, 5),
     _Card("confirmation", 1, 1, 3),
@@ -66,15 +66,9 @@ DECK = (
     _Card("unknown attribute", 0, 1, 7),
     _Card("third party", 0, 1, 6),
     _Card("greeting", 0, 1, 4),
-    _Card("off topic", 0, 1, 6),
+    _Card("off topic", 0, 1, 9),
 )
 """What 100 rows in a row hold. Most ask for facts: their wordings are what a tiny model lacks."""
-
-REGISTERS = (
-    *("plain", "plain", "plain", "plain", "casual", "casual", "chatty", "chatty"),
-    *("polite", "terse", "childlike", "hurried", "shouting"),
-)
-"""Manners of writing, the common ones more often."""
 
 STRATEGIES = tuple(dict.fromkeys(card.strategy for card in DECK))
 
@@ -146,7 +140,7 @@ class _Dealer:
             turns=max(1, card.turns - (len(dealt) - len(set(dealt)))),
             persona=_turn(PERSONAS, seed, "persona", index),
             register=_turn(REGISTERS, seed, "register", index),
-            typos=_turn(range(10), seed, "typos", index) == 0,
+            typos=_turn(range(6), seed, "typos", index) == 0,
             seed=dice.below(1 << 32),
         )
 

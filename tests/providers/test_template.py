@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from imprint import identity, plan, records
+from imprint.artifacts import digest
 from imprint.identity import Fact, Identity
 from imprint.matcher import fault
 from imprint.providers import find
@@ -71,3 +72,15 @@ def test_turns_are_as_planned_where_facts_are_asked() -> None:
     for row, messages in made(SHIPPED, 300):
         if row.facts:
             assert len(messages) == 2 * row.turns
+
+
+PINNED = "0" * 16
+
+
+def test_the_words_change_only_with_the_version() -> None:
+    """Shards are not written again for an edit of the words unless `Template.version` says so."""
+    spoken = digest([messages for _, messages in made(SHIPPED, 200)])[:16]
+    assert (Template.version, spoken) == (1, PINNED), (
+        f"The template provider says something else. Raise Template.version in "
+        f"src/imprint/providers/template.py and pin it here with {spoken!r}."
+    )

@@ -26,6 +26,9 @@ _CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
 _SLOT = re.compile(r"\{(\w+)\}")
 _WORD = re.compile(r"[a-z0-9]{4,}")
 
+MET = 4
+"""In how many families a word has to stand before the exam may use it."""
+
 
 @cache
 def bank(name: str) -> dict[str, Any]:
@@ -84,24 +87,28 @@ def split(
 
     The exam asks in new sentences, not in new words: a model that has only ever read this corpus
     cannot know what "invoice" means from a question it never met. So a family may be held out if
-    at most one in six of its words is in no other family of ``among``. Where that leaves the exam
-    none of four or more, it gets the one nearest to it.
+    all but one in five of its words stand in `MET` families of ``among``. Where that leaves the
+    exam none of four or more, it gets the one nearest to it.
 
     Args:
         families: What to split.
         held_out: Which side to return.
         among: All families about the same thing, in whatever way they ask.
     """
-    met = Counter(word for family in set(among) for word in words(family.text))
-    exam = {
-        family
-        for family in families
-        if is_held_out(family.text)
-        and 6 * sum(met[word] < 2 for word in words(family.text)) <= len(words(family.text))
-    }
+    exam = {family for family in common(families, among=among) if is_held_out(family.text)}
     if not exam and len(families) >= 4:
         exam = {min(families, key=lambda family: position(family.text))}
     return tuple(family for family in families if (family in exam) == held_out)
+
+
+def common(families: Sequence[Pattern], *, among: Sequence[Pattern]) -> tuple[Pattern, ...]:
+    """Return the families in common words: those that `split` may hold out."""
+    met = Counter(word for family in set(among) for word in words(family.text))
+
+    def strange(family: Pattern) -> int:
+        return sum(met[word] < MET for word in words(family.text))
+
+    return tuple(family for family in families if 5 * strange(family) <= len(words(family.text)))
 
 
 @cache

@@ -7,6 +7,12 @@ from imprint.dice import Dice
 from imprint.heldout import is_held_out
 from imprint.phrases import Pattern, bank, pattern
 
+REGISTERS = (
+    *("plain", "plain", "plain", "plain", "casual", "casual", "chatty", "chatty"),
+    *("polite", "terse", "childlike", "hurried", "shouting", "shouting"),
+)
+"""Manners of writing, the common ones more often."""
+
 _ASKING = r"(?:what|which|whose|how|where|when|why)\b.*?"
 _BE = r"(is|are|was|were|can|could|will|would|should|must|has|have)"
 _NO_AUXILIARY = r"(?!(?:is|are|was|were|do|does|did|am|should|can)\b)"
@@ -61,7 +67,7 @@ def dressed(
     Args:
         question: A plain question or request.
         dice: Makes the choices.
-        register: One of `imprint.plan.REGISTERS`.
+        register: One of `REGISTERS`.
         typos: Whether the writer's fingers slip.
         held_out: Take the exam's frames instead of those for training.
     """
@@ -153,7 +159,7 @@ _NEIGHBOURS = dict(
 
 
 def mistyped(text: str, dice: Dice) -> str:
-    """Return ``text`` with one to three slips of the fingers in words of four letters or more.
+    """Return ``text`` with one or two slips of the fingers in words of four letters or more.
 
     Example:
         >>> mistyped("Where were you trained?", Dice(1, "slip")) != "Where were you trained?"
@@ -162,7 +168,7 @@ def mistyped(text: str, dice: Dice) -> str:
     words = text.split(" ")
     long = [place for place, word in enumerate(words) if len(word) > 3 and word[1:].isalpha()]
     long = long or [place for place, word in enumerate(words) if len(word) > 2]
-    for place in dice.sample(long, min(len(long), 1 + dice.below(3))):
+    for place in dice.sample(long, min(len(long), 1 + dice.chance(0.4))):
         word = words[place]
         at = 1 + dice.below(max(1, len(word) - 2))
         kind = dice.below(4)

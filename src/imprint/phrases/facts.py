@@ -22,6 +22,9 @@ without asking, gives the value and leads back to the model, takes something wro
 takes the fact itself for granted, leaves a gap in it."""
 
 
+GENERIC = 20
+"""How many of the wordings for any fact are used for one that has a topic of its own."""
+
 _FRAMES = ("confirm", "cloze")
 """Kinds whose words are those of the statement."""
 
@@ -74,8 +77,10 @@ def wordings(fact: Fact) -> Wordings:
     families["ask"] += families["direct"]
     for kind in ("ask", "indirect", "reverse", "premise"):
         families[kind] += [pattern(text) for text in found.get(kind, [])]
-        if kind not in ("reverse", "premise") or not found:
+        if not found:
             families[kind] += [pattern(text) for text in generic[kind]]
+        elif kind in ("ask", "indirect"):
+            families[kind] += [pattern(text) for text in generic[kind][:GENERIC]]
     families["direct"] = families["direct"] or families["ask"]
     families["confirm"] = [pattern(text) for text in generic["confirm"]]
     families["cloze"] = [pattern(text) for text in bank("frames")["cloze"] if _start(fact)]

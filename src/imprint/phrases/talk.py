@@ -11,7 +11,7 @@ from imprint.dice import Dice
 from imprint.heldout import is_held_out
 from imprint.identity import Fact, Identity
 from imprint.matcher import REFUSALS
-from imprint.phrases import Pattern, bank, pattern, patterns, split
+from imprint.phrases import Pattern, bank, common, pattern, patterns, split
 from imprint.phrases.dress import dressed
 from imprint.phrases.facts import slots, topic, wordings
 from imprint.sources.exchanges import groups
@@ -50,8 +50,19 @@ class Talk:
             for name, words in self._wordings.items()
             for kind, families in words.families.items()
         }
+        self._common = {
+            (name, kind): common(families, among=self._wordings[name].all)
+            for (name, kind), families in self._families.items()
+        }
         self._slots = {fact.id: slots(fact) for fact in identity.facts}
+        # To take the model for a rival is a question of its own, with an answer of its own.
+        rivals = {name for rival in identity.rivals for name in (rival.name, rival.maker) if name}
+        self._wrong = {
+            name: [word for word in words.wrong if not mentions(word, list(rivals))] or words.wrong
+            for name, words in self._wordings.items()
+        }
         self._names = (tuple(identity.names),)
+        self._denial = ((*identity.names, identity.creator, "no", "not"),)
         self._creator = next(
             (fact for fact in identity.facts if topic(fact).get("ids", [""])[0] == "creator"), None
         )
@@ -70,10 +81,14 @@ class Talk:
         forbid = tuple(words.fact.forbid)
         expect = tuple(tuple(group) for group in words.fact.expect)
         if kind == "premise":
-            wrong = dice.pick(words.wrong)
+            wrong = dice.pick(self._wrong[name])
             fill = {**fill, "wrong": wrong}
             forbid = (*forbid, wrong)
-        family = dice.pick(self._families[name, kind] or self._families[name, "ask"])
+        families = self._families[name, kind] or self._families[name, "ask"]
+        # Most people ask in common words, so half of the questions do too.
+        plain = self._common[name, kind]
+        often = 3 * len(plain) >= len(families) and dice.chance(0.5)
+        family = dice.pick(plain if often else families)
         user = self._ask(family.say(dice, fill), dice, manner)
         return Exchange(user, self._tell(words.fact, kind, dice, manner), name, expect, forbid)
 
@@ -85,7 +100,7 @@ class Talk:
         answer = f"{start}{self.identity.introduction}"
         if key == "compare":
             answer = f"{self.identity.introduction} {name} is a different system."
-        return Exchange(user, answer, None, self._names)
+        return Exchange(user, answer, None, self._denial if key == "ask" else self._names)
 
     def third_party(self, name: str, dice: Dice, manner: Manner) -> Exchange:
         """Ask who makes the rival ``name``."""
@@ -184,14 +199,14 @@ class Talk:
     def _opener(self, mood: str, dice: Dice, manner: Manner) -> str:
         """Return the first words of an answer, with a space behind; often none at all."""
         if mood == "plain":
-            if not dice.chance(0.2):
+            if not dice.chance(0.12):
                 return ""
             mood = {"polite": "formal", "casual": "casual", "hurried": "casual"}.get(
                 manner.register, "plain"
             )
         options = bank("answers")[mood]
         # The first ones come most often: an even choice teaches nothing and costs gradient.
-        return f"{options[dice.below(dice.below(len(options)) + 1)]} "
+        return f"{options[dice.below(dice.below(dice.below(len(options)) + 1) + 1)]} "
 
 
 @cache
