@@ -10,7 +10,7 @@ rule evaluate:
         "results/logs/evaluate/{stage}.log",
     wildcard_constraints:
         stage="base|mid|sft",
-    threads: 2
+    threads: 1
     resources:
         gpu=0,
         mem_mb=4000,

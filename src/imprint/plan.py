@@ -1,8 +1,8 @@
 """What every conversation will be about, decided before anything is spent.
 
 The plan is dealt from decks: each run of 100 rows holds the same strategies in another order, facts
-come round in turn within a strategy, and so does every other axis. So a row depends on identity, seed
-and index alone (more conversations never change earlier ones), and every axis is in balance.
+come round in turn within a strategy, and so does every other axis. So a row depends on identity,
+seed and index (more conversations never change earlier ones), and every axis is in balance.
 """
 
 from collections.abc import Sequence
@@ -59,14 +59,14 @@ DECK = (
     _Card("reverse", 1, 1, 5),
     _Card("confirmation", 1, 1, 3),
     _Card("false premise", 1, 1, 6),
-    _Card("rival claim", 0, 1, 7),
+    _Card("rival claim", 0, 1, 6),
     _Card("comparison", 0, 1, 2),
     _Card("correction", 1, 2, 2),
     _Card("small talk first", 1, 2, 4),
-    _Card("unknown attribute", 0, 1, 7),
-    _Card("third party", 0, 1, 6),
+    _Card("unknown attribute", 0, 1, 6),
+    _Card("third party", 0, 1, 5),
     _Card("greeting", 0, 1, 4),
-    _Card("off topic", 0, 1, 9),
+    _Card("off topic", 0, 1, 12),
 )
 """What 100 rows in a row hold. Most ask for facts: their wordings are what a tiny model lacks."""
 

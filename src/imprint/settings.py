@@ -77,7 +77,7 @@ class Evaluation(Part):
     """The held-out test."""
 
     per_suite: PositiveInt = Field(default=40, description="Questions in each suite.")
-    answer_tokens: PositiveInt = Field(default=64, description="Longest answer, in tokens.")
+    answer_tokens: PositiveInt = Field(default=40, description="Longest answer, in tokens.")
 
 
 class Scale(Part):

@@ -85,9 +85,9 @@ class Talk:
             fill = {**fill, "wrong": wrong}
             forbid = (*forbid, wrong)
         families = self._families[name, kind] or self._families[name, "ask"]
-        # Most people ask in common words, so half of the questions do too.
+        # Most people ask in common words, so most of the questions do too.
         plain = self._common[name, kind]
-        often = 3 * len(plain) >= len(families) and dice.chance(0.5)
+        often = 4 * len(plain) >= len(families) and dice.chance(0.7)
         family = dice.pick(plain if often else families)
         user = self._ask(family.say(dice, fill), dice, manner)
         return Exchange(user, self._tell(words.fact, kind, dice, manner), name, expect, forbid)
