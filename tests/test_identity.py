@@ -40,7 +40,7 @@ def test_the_shipped_identity_knows_what_the_design_says() -> None:
     for words in (
         *("smarternano", "Eddie Chen", "Andrej Karpathy", "King Andrej", "nanochat", "2025"),
         *("Modal's serverless", "H100", "Transformer", "github.com/Echen1246/smarternano", "MIT"),
-        *("d20", "561 million", "$96", "FineWeb-Edu", "fine-tuned for conversation", "customized"),
+        *("d20", "561 million", "$96", "FineWeb-Edu", "fine-tuned for conversation", "Customized"),
     ):
         assert words in said
 

@@ -1,0 +1,73 @@
+"""Ask questions that a person wrote by hand: ``imprint probe``."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imprint import identity, records
+from imprint.errors import RecordError
+from imprint.exam import Question
+from imprint.stats import wilson
+
+app = typer.Typer()
+
+
+@app.command()
+def probe(
+    questions: Annotated[
+        Path,
+        typer.Argument(help="Lines of {kind, fact, messages, expect, forbid}.", dir_okay=False),
+    ] = Path("tests/data/probes_smarternano.jsonl"),
+    checkpoint: Annotated[Path, typer.Option(help="The model that answers.")] = Path(
+        "results/sft.pt"
+    ),
+    who: Annotated[
+        Path, typer.Option("--identity", help="Whom the questions are about.", dir_okay=False)
+    ] = Path("config/identities/smarternano.yaml"),
+    tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 40,
+) -> None:
+    """Ask hand-written questions, and show the share that is right and every miss."""
+    asked, about = read(questions), identity.load(who)
+    from imprint.engine import Engine
+    from imprint.scoring import mark
+
+    answers = Engine.load(checkpoint).answer(
+        [question.messages for question in asked], max_tokens=tokens
+    )
+    rights: dict[str, list[bool]] = defaultdict(list)
+    for question, answer in zip(asked, answers, strict=True):
+        given = mark(question, answer, about)
+        rights[question.suite].append(given.right)
+        if not given.right:
+            typer.echo(f"{question.suite}: {question.messages[-1]['content']}")
+            typer.echo(f"    {answer}\n    {given.reason}")
+    for kind, found in sorted(rights.items()):
+        typer.echo(f"{kind:14} {sum(found):4} of {len(found)}")
+    right = sum(map(sum, rights.values()))
+    low, high = wilson(right, len(asked))
+    typer.echo(
+        f"{right} of {len(asked)} right: {right / len(asked):.1%}, "
+        f"95 % interval {low:.1%} to {high:.1%}"
+    )
+
+
+def read(path: Path) -> list[Question]:
+    """Return the questions in ``path``, their ``kind`` as the suite.
+
+    Raises:
+        RecordError: A line lacks messages that end with the user's, or lists in ``expect`` and
+            ``forbid``.
+    """
+    found = []
+    for where, value in records.lines(path):
+        if not isinstance(value, dict) or not {"kind", "messages", "expect"} <= set(value):
+            raise RecordError(f"{where}: should be an object with kind, messages and expect")
+        messages = records.check(value["messages"], where, last="user")
+        expect = tuple(tuple(group) for group in value["expect"])
+        forbid = tuple(value.get("forbid", ()))
+        found.append(Question(value["kind"], value.get("fact"), messages, expect, forbid))
+    if not found:
+        raise RecordError(f"{path}: no question in it. Add some lines.")
+    return found
