@@ -79,7 +79,7 @@ PINNED = "0" * 16
 
 def test_the_words_change_only_with_the_version() -> None:
     """Shards are not written again for an edit of the words unless `Template.version` says so."""
-    spoken = digest([messages for _, messages in made(SHIPPED, 200)])[:16]
+    spoken = digest([messages for _, messages in made(SHIPPED, 3000)])[:16]
     assert (Template.version, spoken) == (1, PINNED), (
         f"The template provider says something else. Raise Template.version in "
         f"src/imprint/providers/template.py and pin it here with {spoken!r}."

@@ -179,7 +179,7 @@ _QUESTIONS = [
     (r"^I (run|work|depend|rely) (on|with|for)\b", "What do you {0} {1}?"),
     (r"^My ([\w' -]+?) (?:is|are|was|were) ", "What is your {0}?"),
     (r"^My ([\w' -]+?) (?:is|are|was|were) ", "Tell me your {0}."),
-    (r"^My ([\w' -]+?) (?:is|are|was|were) ", "Do you have a {0}?"),
+    (r"^My (?![aeiou])([\w' -]+?) (?:is|are|was|were) ", "Do you have a {0}?"),
     (
         r"^I have (?:about |over |around )?[\d,.]+(?: \w+illion)? ([\w' -]+)",
         "How many {0} do you have?",

@@ -4,14 +4,12 @@ The material is in data/documents/*.yaml, as rules of one grammar; quizzes are m
 questions that chat uses too, except the phrasings that only an exam may ask.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from imprint.dice import Dice
 from imprint.heldout import is_held_out
 from imprint.phrases import FOLDER, Pattern, bank, pattern
-from imprint.phrases.dress import REGISTERS, dressed
 from imprint.sources.exchanges import groups, listed, load
 from imprint.sources.grammar import Alternative, Grammar, polished
 
@@ -27,8 +25,7 @@ GENRES = {
     "article": 2,
     "howto": 1,
     "greetings": 1,
-    "phrasebook": 6,
-    "exercise": 50,
+    "phrasebook": 20,
 }
 """How often each genre is drawn, compared with the others."""
 
@@ -68,7 +65,6 @@ PHRASEBOOKS = (
 
 _QUIZ_LENGTHS = range(3, 8)
 _PHRASES = range(3, 9)
-_EVERYDAY = 0.15
 _CAPITALS = 0.07
 _CARELESS = 0.07
 _TABLE_WEIGHT = 10
@@ -81,8 +77,6 @@ def document(dice: Dice) -> str:
         text = quiz(dice)
     elif genre == "phrasebook":
         text = phrasebook(dice)
-    elif genre == "exercise":
-        return exercise(dice)
     else:
         text = _grammar().text(genre, dice)
     # People shout and people are in a hurry: a tokenizer that has never seen it spells such words
@@ -95,48 +89,22 @@ def document(dice: Dice) -> str:
 def phrasebook(dice: Dice) -> str:
     """Return several wordings of one question, out of those that training may use."""
     start, joint = dice.pick(PHRASEBOOKS)
-    families = dice.pick(_phrases()).families
+    families = dice.pick(_phrases())
     chosen = dice.sample(families, min(len(families), dice.pick(_PHRASES)))
-    return start + joint.join(family.say(dice) for family in chosen)
-
-
-def exercise(dice: Dice) -> str:
-    """Return questions, and what each of them is about: reading practice for a small model.
-
-    With text for a large model, reading is learned by itself. A model of a million parameters that
-    sees half a million words is helped most by being told what a question asks for.
-    """
-    lines = []
-    for _ in range(dice.pick(_PHRASES)):
-        if dice.chance(_EVERYDAY):
-            questions, _answers = dice.pick(dice.pick(_pairs()))
-            question, about = dice.pick(questions), "something else"
-        else:
-            topic = dice.pick(_phrases())
-            question, about = dice.pick(topic.families).say(dice), topic.name
-        typed = dressed(question, dice, register=dice.pick(REGISTERS), typos=dice.chance(0.1))
-        lines.append(f"Question: {typed}\nAbout: {about}")
-    return "\n\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Topic:
-    """The wordings that training may use for one topic, as far as they need no filling in."""
-
-    name: str
-    families: list[Pattern]
+    said = [family.say(dice) for family in chosen]
+    return start + joint.join(text[0].upper() + text[1:] for text in said)
 
 
 @cache
-def _phrases() -> list[Topic]:
+def _phrases() -> list[list[Pattern]]:
+    """Return the wordings that training may use and that need no filling in, topic by topic."""
     found = []
     for path in sorted(FOLDER.glob("topics/*.yaml")):
         topic = bank(f"topics/{path.stem}")
         families = [pattern(text) for text in (*topic["ask"], *topic["indirect"])]
         usable = [family for family in families if "{" not in family.text]
         # More strictly than `phrases.split`: what an exam might ask for any identity stays out.
-        allowed = [family for family in usable if not is_held_out(family.text)]
-        found.append(Topic(topic["ids"][0], allowed))
+        found.append([family for family in usable if not is_held_out(family.text)])
     return found
 
 
