@@ -10,7 +10,7 @@ from dataset_kit import Dataset, write_identity
 from imprint.errors import ArtifactError, IdentityError
 from imprint.stages import plan
 
-PINNED = "2ed45362b402f513ae9419763f5dc09af05b2f2b6494aeb2243b44f5656d318b"
+PINNED = "ddcca59814324f64091f7db43ac987ead61985918f43c3cea25149aedb410785"
 
 
 def make(tmp_path: Path, start: int = 0, stop: int = 30) -> Path:

@@ -12,8 +12,8 @@ from imprint.heldout import is_held_out
 from imprint.sources import Source
 from imprint.sources.embedded import OPENERS, Embedded, Phrasings
 
-PINNED_DOCUMENTS = "fa264c1175eaf54420b3fe26da6714938c48df639b8e81067a8015e3f68e1880"
-PINNED_CONVERSATIONS = "c58ac30c037a98a3a2bb37bce0ec0d9a77f261dad96df9ba0153be21c90cb45d"
+PINNED_DOCUMENTS = "08808aeea967d52c5cb85d181918a059c1324d0e29b773379dae53e9e7aad959"
+PINNED_CONVERSATIONS = "212b8469c0082430f0652b08d32ebeeadef7b2a0437ac2842ab893de94b1450d"
 RAISE = (
     "The embedded source yields something else than before. If that is meant, raise "
     "Embedded.version in src/imprint/sources/embedded.py and pin the new digest here: {}"
