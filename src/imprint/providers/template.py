@@ -25,8 +25,8 @@ class Template:
     name: ClassVar[str] = "template"
     version: ClassVar[int] = 1
     key_variable: ClassVar[str | None] = None
-    conversations: ClassVar[int] = 24000
-    shard_size: ClassVar[int] = 6000
+    conversations: ClassVar[int] = 30000
+    shard_size: ClassVar[int] = 7500
 
     def __init__(self, identity: Identity, model: str | None = None) -> None:
         self.identity = identity
