@@ -10,7 +10,7 @@ OPTIONS := $(if $(IDENTITY),"identity=$(IDENTITY)") $(if $(SCALE),"scale=$(SCALE
   $(if $(PROVIDER),"provider=$(PROVIDER)") $(if $(SEED),"seed=$(SEED)")
 WHERE := --cores $(CORES) --workflow-profile profiles/$(PROFILE) \
   $(if $(CONFIG),--configfile $(CONFIG)) $(if $(strip $(OPTIONS)),--config $(OPTIONS))
-SNAKEMAKE := $(RUN) snakemake $(WHERE)
+SNAKEMAKE := $(RUN) snakemake
 READY := .venv/.ready
 
 .PHONY: help identity plan chat ask report summary test check format adopt verify schemas lock bench unlock
@@ -22,8 +22,8 @@ help: ## Show this list
 
 ##@ Make a model that knows who it is
 identity: $(READY) ## The whole pipeline: whatever is out of date, and nothing else
-	@$(SNAKEMAKE) data
-	@$(SNAKEMAKE)
+	@$(SNAKEMAKE) data $(WHERE)
+	@$(SNAKEMAKE) $(WHERE)
 	@$(IMPRINT) summary
 
 plan: $(READY) ## What `make identity` would do, why, and how long it would take
@@ -40,8 +40,8 @@ summary: $(READY) ## What the model knows about itself, as a table
 	@$(IMPRINT) summary
 
 report: $(READY) ## The whole story, with pictures
-	@$(SNAKEMAKE) results/report/report.md
-	@$(SNAKEMAKE) --report results/report/report.html
+	@$(SNAKEMAKE) results/report/report.md $(WHERE)
+	@$(SNAKEMAKE) --report results/report/report.html $(WHERE)
 	@$(IMPRINT) report
 
 ##@ Look after results
@@ -52,7 +52,7 @@ adopt: $(READY) ## Take over results/ from another machine without building it a
 	@$(IMPRINT) adopt -- $(WHERE)
 
 unlock: $(READY) ## Open a folder that a killed run has left locked
-	@$(SNAKEMAKE) --unlock
+	@$(SNAKEMAKE) --unlock $(WHERE)
 
 ##@ Work on imprint
 test: $(READY) ## All tests

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -200,3 +202,27 @@ def test_quotes_dollars_braces_and_unicode_go_through(fresh: Project) -> None:
     first = (fresh.results / "shards" / "0000.jsonl").read_text(encoding="utf-8").splitlines()[0]
     assert json.loads(first)["meta"]["model_asked"] == 'a\'b "c" $HOME {x}'
     assert ODD["creator"] in (fresh.results / "identity.jsonl").read_text(encoding="utf-8")
+
+
+def test_make_identity_hands_every_option_to_snakemake(fresh: Project) -> None:
+    shutil.copy(ROOT / "Makefile", fresh.folder / "Makefile")
+    words = ["IDENTITY=config/identities/fathom.yaml", "SEED=7", "CONFIG=config/test.yaml"]
+    asked = subprocess.run(
+        ["make", "-n", "identity", "READY=", *words],
+        cwd=fresh.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    calls = [line for line in asked.stdout.splitlines() if " snakemake " in line]
+    assert len(calls) == 2
+    for call in calls:
+        arguments = shlex.split(call.split(" snakemake ", 1)[1])
+        run = subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments, "--dry-run"],
+            cwd=fresh.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
