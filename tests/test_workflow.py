@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from workflow_kit import Project, built, copied, copy_of
+from workflow_kit import ROOT, Project, built, copied, copy_of
 
 pytestmark = pytest.mark.workflow
 
@@ -205,11 +205,11 @@ def test_quotes_dollars_braces_and_unicode_go_through(fresh: Project) -> None:
 
 
 def test_make_identity_hands_every_option_to_snakemake(fresh: Project) -> None:
-    shutil.copy(ROOT / "Makefile", fresh.folder / "Makefile")
+    shutil.copy(ROOT / "Makefile", fresh.root / "Makefile")
     words = ["IDENTITY=config/identities/fathom.yaml", "SEED=7", "CONFIG=config/test.yaml"]
     asked = subprocess.run(
         ["make", "-n", "identity", "READY=", *words],
-        cwd=fresh.folder,
+        cwd=fresh.root,
         capture_output=True,
         text=True,
         check=True,
@@ -220,7 +220,8 @@ def test_make_identity_hands_every_option_to_snakemake(fresh: Project) -> None:
         arguments = shlex.split(call.split(" snakemake ", 1)[1])
         run = subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments, "--dry-run"],
-            cwd=fresh.folder,
+            cwd=fresh.root,
+            env=fresh.environment,
             capture_output=True,
             text=True,
             timeout=120,
