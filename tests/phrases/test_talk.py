@@ -85,3 +85,27 @@ def test_a_rival_without_a_maker_is_asked_about_by_name_alone() -> None:
         said = talk.rival("Zorb", Dice(number), Manner())
         assert "{" not in said.user
         assert "zorb" in said.user.casefold()
+
+
+def test_what_the_identity_file_asks_is_taught_and_never_examined() -> None:
+    who = IDENTITIES[-1]
+    training, exam = Talk(who, held_out=False), Talk(who, held_out=True)
+    for about in who.facts:
+        taught = {
+            training.fact(about.id, "direct", Dice(n), Manner("terse")).user for n in range(99)
+        }
+        assert {plain(text) for text in about.questions} <= {plain(text) for text in taught}
+        asked = {exam.fact(about.id, "ask", Dice(n), Manner("terse")).user for n in range(99)}
+        assert not {plain(text) for text in about.questions} & {plain(text) for text in asked}
+
+
+def test_a_fact_without_questions_is_taught_in_the_words_of_training_alone() -> None:
+    bare = IDENTITIES[-1].facts[1].model_copy(update={"questions": [], "statement": "Bo made me."})
+    bare = bare.model_copy(update={"expect": [["Bo"]]})
+    who = IDENTITIES[-1].model_copy(update={"facts": [bare]})
+    training, exam = Talk(who, held_out=False), Talk(who, held_out=True)
+    terse = Manner("terse")
+    taught = {plain(training.fact(bare.id, "direct", Dice(n), terse).user) for n in range(300)}
+    asked = {plain(exam.fact(bare.id, "ask", Dice(n), terse).user) for n in range(300)}
+    assert taught
+    assert len(taught & asked) <= 0.02 * len(asked)

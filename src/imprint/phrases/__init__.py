@@ -6,9 +6,10 @@ is a *family*: all that it expands to is trained on, or all of it is kept for th
 (`imprint.heldout`).
 """
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,10 @@ class Pattern:
 
     text: str
     parts: tuple[tuple[str, ...], ...]
+
+    def all(self) -> Iterator[str]:
+        """Yield every wording, with its slots open."""
+        return ("".join(chosen) for chosen in itertools.product(*self.parts))
 
     def say(self, dice: Dice, slots: Mapping[str, str] | None = None) -> str:
         """Return one wording; what fills a slot is taken as it is."""

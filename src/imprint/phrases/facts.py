@@ -73,15 +73,13 @@ def wordings(fact: Fact) -> Wordings:
     """Return every way there is to ask for ``fact``."""
     found, generic = topic(fact), bank("generic")
     families: dict[str, list[Pattern]] = {kind: [] for kind in KINDS}
-    families["direct"] += [literal(text) for text in (*fact.questions, *_turned(fact.statement))]
-    families["ask"] += families["direct"]
+    families["direct"] = [literal(text) for text in (*fact.questions, *_turned(fact.statement))]
     for kind in ("ask", "indirect", "reverse", "premise"):
         families[kind] += [pattern(text) for text in found.get(kind, [])]
         if not found:
             families[kind] += [pattern(text) for text in generic[kind]]
         elif kind in ("ask", "indirect"):
             families[kind] += [pattern(text) for text in generic[kind][:GENERIC]]
-    families["direct"] = families["direct"] or families["ask"]
     families["confirm"] = [pattern(text) for text in generic["confirm"]]
     families["cloze"] = [pattern(text) for text in bank("frames")["cloze"] if _start(fact)]
     value = _value(fact)

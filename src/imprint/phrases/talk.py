@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from imprint.dice import Dice
-from imprint.heldout import is_held_out
+from imprint.heldout import is_held_out, plain
 from imprint.identity import Fact, Identity
 from imprint.matcher import REFUSALS
 from imprint.phrases import Pattern, bank, common, pattern, patterns, split
@@ -46,10 +46,19 @@ class Talk:
         self.held_out = held_out
         self._wordings = {fact.id: wordings(fact) for fact in identity.facts}
         self._families = {
-            (name, kind): split(families, held_out=held_out, among=words.all)
+            # What the identity file itself asks is always taught, so never part of an exam.
+            (name, kind): families
+            if kind == "direct" and not held_out
+            else split(families, held_out=held_out, among=words.all)
             for name, words in self._wordings.items()
             for kind, families in words.families.items()
         }
+        if held_out:
+            own = {plain(question) for fact in identity.facts for question in fact.questions}
+            self._families = {
+                key: tuple(f for f in families if own.isdisjoint(map(plain, f.all())))
+                for key, families in self._families.items()
+            }
         self._common = {
             (name, kind): common(families, among=self._wordings[name].all)
             for (name, kind), families in self._families.items()
@@ -86,9 +95,9 @@ class Talk:
             forbid = (*forbid, wrong)
         families = self._families[name, kind] or self._families[name, "ask"]
         # Most people ask in common words, so most of the questions do too.
-        plain = self._common[name, kind]
-        often = 4 * len(plain) >= len(families) and dice.chance(0.7)
-        family = dice.pick(plain if often else families)
+        easy = self._common[name, kind]
+        often = 4 * len(easy) >= len(families) and dice.chance(0.7)
+        family = dice.pick(easy if often else families)
         user = self._ask(family.say(dice, fill), dice, manner)
         return Exchange(user, self._tell(words.fact, kind, dice, manner), name, expect, forbid)
 
