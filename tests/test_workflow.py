@@ -174,7 +174,9 @@ def test_a_run_beside_a_living_one_is_refused(done: Project) -> None:
         while not list((done.root / ".snakemake").glob("locks/*")):
             assert first.poll() is None
             time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)  # alive, however slowly the second one starts
         second = done.snakemake("results/sft.pt")
+        first.send_signal(signal.SIGCONT)
         assert second.returncode == 1
         assert "cannot be locked" in second.stderr
         first.communicate()
