@@ -5,18 +5,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imprint.batch import Batch, Data
-from imprint.data import Chats, Documents, arrange, fit, passes
+from imprint.data import OPENING, Chats, Documents, arrange, fit, openings, passes
 from imprint.errors import ConfigError, RecordError
 from imprint.tokenizer import Rendered, Tokenizer
 
 
-def rendered(words: Tokenizer, *, count: int, turns: int = 1) -> list[Rendered]:
+def rendered(
+    words: Tokenizer, *, count: int, turns: int = 1, answer: str = "Ada {}."
+) -> list[Rendered]:
     rows = []
     for number in range(count):
         messages = []
         for turn in range(turns):
             messages.append({"role": "user", "content": f"Who {'x' * (number % 7)} {turn}?"})
-            messages.append({"role": "assistant", "content": f"Ada {number}."})
+            messages.append({"role": "assistant", "content": answer.format(number)})
         rows.append(messages)
     return words.render_batch(rows)  # type: ignore[arg-type]
 
@@ -73,8 +75,8 @@ def test_padding_is_small(words: Tokenizer) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_order_depends_on_the_seed_alone(seed: int, words: Tokenizer) -> None:
     rows = rendered(words, count=60)
-    one, same = (chats(words, rows, seed=seed, noise=0.3) for _ in range(2))
-    other = chats(words, rows, seed=3, noise=0.3)
+    one, same = (chats(words, rows, seed=seed) for _ in range(2))
+    other = chats(words, rows, seed=3)
     for step in range(one.steps):
         assert torch.equal(one.batch(step).ids_BT, same.batch(step).ids_BT)
     assert any(
@@ -88,7 +90,7 @@ def test_the_order_depends_on_the_seed_alone(seed: int, words: Tokenizer) -> Non
 def test_processes_share_each_batch_of_one_process(kind: str, world: int, words: Tokenizer) -> None:
     data: Data
     if kind == "chats":
-        data = chats(words, rendered(words, count=30), noise=0.2)
+        data = chats(words, rendered(words, count=30))
     else:
         data = documents(words, ["Who are you? " * 200])
     for step in range(data.steps):
@@ -100,21 +102,28 @@ def test_processes_share_each_batch_of_one_process(kind: str, world: int, words:
         assert all(len(part.ids_BT) > 0 for part in parts)
 
 
-def test_noise_changes_users_words_only_and_about_as_many_as_asked(words: Tokenizer) -> None:
-    rows = rendered(words, count=300)
-    plain, noisy = chats(words, rows), chats(words, rows, noise=0.3)
-    changed = total = 0
-    for step in range(plain.steps):
-        before, after = plain.batch(step), noisy.batch(step)
-        assert torch.equal(before.labels_N, after.labels_N)
-        different = before.ids_BT != after.ids_BT
-        for ids, row in zip(before.ids_BT.tolist(), different.tolist(), strict=True):
-            first, last = ids.index(words.user_start), ids.index(words.user_end)
-            assert not any(row[: first + 1]) and not any(row[last:])
-            changed += sum(row)
-            total += last - first - 1
-        assert after.ids_BT[different].max() < words.ordinary
-    assert 0.25 < changed / total < 0.35
+def test_some_answers_are_trained_whole_and_of_the_others_the_first_words(words: Tokenizer) -> None:
+    rows = rendered(words, count=400, turns=2, answer="My name is Ada, and {} is not yours.")
+    found = openings(rows, whole=0.3, seed=1)
+    assert found == openings(rows, whole=0.3, seed=1) != openings(rows, whole=0.3, seed=2)
+    short = 0
+    for (ids, spoken), row in zip(found, rows, strict=True):
+        if (ids, spoken) == row:
+            continue
+        short += 1
+        assert spoken[-1] and row[0][: len(ids)] == ids
+        assert max(len(run) for run in "".join(".x"[said] for said in spoken).split(".")) == OPENING
+        # each answer is trained from its very first token, and nothing else is
+        assert [place for place, said in enumerate(spoken) if said and not spoken[place - 1]] == [
+            place for place, said in enumerate(row[1]) if said and not row[1][place - 1]
+        ]
+        assert not any(new and not old for new, old in zip(spoken, row[1], strict=False))
+    assert 0.6 < short / len(rows) < 0.8
+
+
+def test_short_answers_are_the_same_either_way(words: Tokenizer) -> None:
+    rows = rendered(words, count=3, answer="I")
+    assert openings(rows, whole=0.0, seed=1) == rows
 
 
 def test_a_conversation_beyond_the_context_ends_after_a_whole_turn(words: Tokenizer) -> None:

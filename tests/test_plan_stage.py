@@ -10,7 +10,7 @@ from dataset_kit import Dataset, write_identity
 from imprint.errors import ArtifactError, IdentityError
 from imprint.stages import plan
 
-PINNED = "ddcca59814324f64091f7db43ac987ead61985918f43c3cea25149aedb410785"
+PINNED = "e4b249ead41f3bbc689f23bb3460267eca913a9933008147dd0c5c3df61a07a4"
 
 
 def make(tmp_path: Path, start: int = 0, stop: int = 30) -> Path:

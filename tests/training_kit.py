@@ -21,7 +21,7 @@ WORDS = (
 
 MODEL = {"depth": 1, "vocabulary": 300, "context": 64, "head_width": 32}
 BASE = {"tokens": 1500, "batch_tokens": 256}
-TUNING = {"batch_tokens": 256, "chat_conversations": 0, "user_noise": 0.1, "seed": 5}
+TUNING = {"batch_tokens": 256, "chat_conversations": 0, "whole_answers": 0.5, "seed": 5}
 
 
 def sentence(dice: random.Random, words: int) -> str:

@@ -28,6 +28,8 @@ ROUND_N = 128
 """The count of supervised positions is filled up to a multiple of this, for the same reason."""
 DOCUMENTS = 10_000
 """Documents tokenised at a time."""
+OPENING = 6
+"""Tokens of an answer that show which one it is."""
 POOL = 24
 """Batches whose rows are sorted by length together: padding under 4 %, order still random."""
 
@@ -117,7 +119,6 @@ class Chats:
         context: int,
         batch_tokens: int,
         seed: int,
-        noise: float = 0.0,
     ) -> None:
         """Arrange ``rendered`` conversations into batches.
 
@@ -129,13 +130,12 @@ class Chats:
             tokenizer: That made the ids.
             context: Longest row in tokens.
             batch_tokens: Tokens in an optimizer step, padding included; at least one row is taken.
-            seed: Of order and noise.
-            noise: Share of the tokens inside users' messages replaced by random ordinary ones.
+            seed: Of every choice.
 
         Raises:
             ConfigError: No conversation fits.
         """
-        self.tokenizer, self.noise, self.seed = tokenizer, noise, seed
+        self.tokenizer = tokenizer
         fitting = [fit(row, context + 1, tokenizer.assistant_end) for row in rendered]
         kept = [row for row in fitting if row is not None]
         self.dropped = len(rendered) - len(kept)
@@ -158,9 +158,6 @@ class Chats:
         total = int(lengths.sum())
         self.ids: Numbers = np.fromiter(chain(row[0] for row in kept), np.int64, total)
         self.spoken: Flags = np.fromiter(chain(row[1] for row in kept), np.bool_, total)
-        opened = self.ids == tokenizer.user_start
-        closed = self.ids == tokenizer.user_end
-        self.users: Flags = (np.cumsum(opened) > np.cumsum(closed)) & ~opened
         self.starts: Numbers = np.cumsum(lengths) - lengths
         self.lengths = lengths
         self.plan = arrange(lengths - 1, batch_tokens=batch_tokens, seed=seed)
@@ -178,10 +175,6 @@ class Chats:
         trained = self.spoken[window] & real
         supervised = int(trained.sum())
         labels = ids[:, 1:]
-        if self.noise:
-            dice = randomness("noise", self.seed, step)
-            hit = (dice.random_sample(ids.shape) < self.noise) & self.users[window] & real
-            ids = np.where(hit, dice.randint(0, self.tokenizer.ordinary, ids.shape), ids)
         mine = slice(rank, None, world)
         if rank >= len(rows):  # nothing left for this process, which still has to keep step
             mine, trained = slice(0, 1), np.zeros_like(trained)
@@ -211,6 +204,35 @@ def fit(row: Rendered, length: int, end: int) -> Rendered | None:
         if ids[stop - 1] == end:
             return ids[:stop], spoken[:stop]
     return None
+
+
+def openings(rendered: Sequence[Rendered], *, whole: float, seed: int) -> list[Rendered]:
+    """Return conversations of which only some train their answers to the end.
+
+    Which answer to give is decided in its first words. What follows is the same in thousands of
+    conversations and learned from a few of them: to leave it out makes time for more questions.
+
+    Args:
+        rendered: Ids of each conversation, and which of them are supervised.
+        whole: Share of them that stay as they are. Of the others, the first `OPENING` tokens of
+            each answer are supervised, and the row ends behind them.
+        seed: Decides which.
+    """
+    chances = randomness("whole", seed).random_sample(len(rendered))
+    return [
+        row if chance < whole else _opening(row)
+        for row, chance in zip(rendered, chances, strict=True)
+    ]
+
+
+def _opening(row: Rendered) -> Rendered:
+    ids, spoken = row
+    trained, run = [], 0
+    for said in spoken:
+        run = run + 1 if said else 0
+        trained.append(0 < run <= OPENING)
+    stop = len(trained) - trained[::-1].index(True)
+    return ids[:stop], trained[:stop]
 
 
 def arrange(lengths: Numbers, *, batch_tokens: int, seed: int) -> list[Numbers]:

@@ -125,13 +125,23 @@ class AdamW:
     def step(self, share: float) -> None:
         """Move the weights along their gradients, at ``share`` of the peak rates."""
         self.steps += 1
-        first, second = (1 - beta**self.steps for beta in BETAS)
         for (weight, lr), mean, square in zip(self.weights, self.means, self.squares, strict=True):
-            grad = _grad(weight)
-            mean.lerp_(grad, 1 - BETAS[0])
-            square.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
-            size = square.sqrt().div_(math.sqrt(second)).add_(EPSILON)
-            weight.addcdiv_(mean, size, value=-lr * share / first)
+            # torch.optim.AdamW(fused=True) calls this too, after importing a compiler for 2 seconds
+            torch._fused_adamw_(
+                [weight],
+                [_grad(weight)],
+                [mean],
+                [square],
+                [],
+                [torch.tensor(float(self.steps), device=weight.device)],
+                lr=lr * share,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=0.0,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
 
     def state(self) -> dict[str, Any]:
         """Return what has to be kept to go on later."""

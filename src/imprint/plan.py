@@ -49,24 +49,24 @@ class _Card:
 
 
 DECK = (
-    _Card("direct", 1, 1, 7),
-    _Card("direct", 2, 2, 2),
-    _Card("paraphrase", 1, 1, 12),
-    _Card("paraphrase", 2, 2, 10),
-    _Card("paraphrase", 3, 3, 3),
-    _Card("indirect", 1, 1, 9),
-    _Card("indirect", 2, 2, 2),
-    _Card("reverse", 1, 1, 5),
+    _Card("direct", 1, 1, 8),
+    _Card("direct", 2, 2, 1),
+    _Card("paraphrase", 1, 1, 17),
+    _Card("paraphrase", 2, 2, 8),
+    _Card("paraphrase", 3, 3, 2),
+    _Card("indirect", 1, 1, 12),
+    _Card("indirect", 2, 2, 1),
+    _Card("reverse", 1, 1, 6),
     _Card("confirmation", 1, 1, 3),
-    _Card("false premise", 1, 1, 6),
-    _Card("rival claim", 0, 1, 6),
+    _Card("false premise", 1, 1, 8),
+    _Card("rival claim", 0, 1, 5),
     _Card("comparison", 0, 1, 2),
     _Card("correction", 1, 2, 2),
-    _Card("small talk first", 1, 2, 4),
-    _Card("unknown attribute", 0, 1, 6),
-    _Card("third party", 0, 1, 5),
-    _Card("greeting", 0, 1, 4),
-    _Card("off topic", 0, 1, 12),
+    _Card("small talk first", 1, 2, 3),
+    _Card("unknown attribute", 0, 1, 7),
+    _Card("third party", 0, 1, 6),
+    _Card("greeting", 0, 1, 5),
+    _Card("off topic", 0, 1, 4),
 )
 """What 100 rows in a row hold. Most ask for facts: their wordings are what a tiny model lacks."""
 
@@ -140,7 +140,7 @@ class _Dealer:
             turns=max(1, card.turns - (len(dealt) - len(set(dealt)))),
             persona=_turn(PERSONAS, seed, "persona", index),
             register=_turn(REGISTERS, seed, "register", index),
-            typos=_turn(range(6), seed, "typos", index) == 0,
+            typos=_turn(range(5), seed, "typos", index) == 0,
             seed=dice.below(1 << 32),
         )
 
@@ -154,9 +154,10 @@ class _Dealer:
 
 
 def _unmentioned(identity: Identity) -> list[str]:
-    """Return attributes of the bank that come near no fact of the identity."""
+    """Return attributes of the banks that come near no fact of the identity."""
     words = {word for fact in identity.facts for word in fact.id.casefold().split()}
-    return [noun for noun in bank("unknown")["nouns"] if words.isdisjoint(noun.split())]
+    nouns = dict.fromkeys([*bank("unknown")["nouns"], *bank("personal")])
+    return [noun for noun in nouns if words.isdisjoint(noun.split())]
 
 
 @cache

@@ -68,8 +68,11 @@ class Tuning(Training):
     identity_epochs: float = Field(default=1.0, ge=0, description="Passes over identity.jsonl.")
     chat: str = Field(default="embedded", description="Source of general chat.")
     chat_conversations: int = Field(default=0, ge=0, description="General chats mixed in.")
-    user_noise: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of user tokens replaced by random ones."
+    whole_answers: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the conversations that train their answers beyond the first words.",
     )
 
 

@@ -1,5 +1,6 @@
 """The training loop that base, mid and sft share."""
 
+import ctypes
 import logging
 import math
 import os
@@ -69,8 +70,23 @@ def prepare(ranks: Ranks) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
     else:
         torch.set_float32_matmul_precision("medium")  # oneDNN: twice the speed, error still 6e-7
+        _keep_memory()
         if ranks.world > 1:
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.world))
+
+
+def _keep_memory() -> None:
+    """Tell the C library to keep freed memory: to ask for it anew costs 75 instead of 66 ms a step.
+
+    Each step makes and drops tensors of some megabytes, which glibc gives back to the system at
+    once, so that the next step meets every page for the first time. Elsewhere this does nothing.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # numbers of malloc.h
+        library.mallopt(mmap_threshold, 32 << 20)
+        library.mallopt(trim_threshold, 1 << 30)
+        library.mallopt(top_pad, 64 << 20)
 
 
 def train(

@@ -10,13 +10,13 @@ from pydantic import BaseModel, ValidationError
 
 from imprint import artifacts, checkpoint, records, sources
 from imprint.batch import Data
-from imprint.data import Chats, passes
+from imprint.data import Chats, openings, passes
 from imprint.distributed import Ranks, joined
 from imprint.errors import ConfigError
 from imprint.model import Model
 from imprint.recipe import SHAPELESS
 from imprint.settings import Training, Tuning
-from imprint.tokenizer import Tokenizer
+from imprint.tokenizer import Rendered, Tokenizer
 from imprint.train import evaluate, number_type, prepare, train
 
 logger = logging.getLogger("imprint")
@@ -166,7 +166,7 @@ def tune(
     Args:
         stage: Name of the stage.
         version: The stage's VERSION.
-        from_end: Which part of the identity a fraction of a pass takes.
+        from_end: Whether a fraction of a pass takes the last rows of the seeded order.
         start: The checkpoint to train.
         tokenizer: The one that ``start`` was trained with.
         identity: Conversations that teach the identity; None to leave it out.
@@ -175,6 +175,10 @@ def tune(
         manifest: What was made, from what.
         metrics: One JSON object a line.
         settings: ``settings.Tuning`` as plain types, and ``seed``.
+
+    Raises:
+        ConfigError: A setting is wrong, or there is nothing to train on.
+        ArtifactError: ``start`` is damaged or goes with another tokenizer.
     """
     tuning = checked(Tuning, settings, stage=stage)
     seed = int(settings["seed"])
@@ -182,16 +186,18 @@ def tune(
 
     def build() -> Prepared:
         model = checkpoint.load(start, tokenizer=speech.digest).model()
-        rows: list[records.Conversation] = []
+        rows: list[Rendered] = []
         if identity is not None and tuning.identity_epochs:
             given = list(records.conversations(identity))
             chosen = passes(len(given), tuning.identity_epochs, seed=seed, from_end=from_end)
-            rows = [given[number] for number in chosen]
-        told = len(rows)
+            told = speech.render_batch(given[number] for number in chosen)
+            rows += openings(told, whole=tuning.whole_answers, seed=seed)
+        about_identity = len(rows)
         if tuning.chat_conversations:
             source = sources.find(tuning.chat)
             own = int(artifacts.digest([stage, seed])[:8], 16)
-            rows += source.conversations(count=tuning.chat_conversations, seed=own)
+            chats = source.conversations(count=tuning.chat_conversations, seed=own)
+            rows += speech.render_batch(chats)
         if not rows:
             raise ConfigError(
                 f"{stage}: nothing to train on. Raise {stage}.chat_conversations, "
@@ -199,12 +205,11 @@ def tune(
             )
         context = model.config.context
         data = Chats(
-            speech.render_batch(rows),
+            rows,
             tokenizer=speech,
             context=context,
             batch_tokens=tuning.batch_tokens,
             seed=seed,
-            noise=tuning.user_noise,
         )
 
         def judge(trained: Model, ranks: Ranks) -> dict[str, float]:
@@ -220,8 +225,8 @@ def tune(
             return {"val_loss": round(evaluate(trained, held, ranks=ranks), 5)}
 
         about = {
-            "identity_conversations": told,
-            "chat_conversations": len(rows) - told,
+            "identity_conversations": about_identity,
+            "chat_conversations": len(rows) - about_identity,
             "cut": data.cut,
             "dropped": data.dropped,
         }

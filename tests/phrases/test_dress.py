@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from imprint.dice import Dice
@@ -53,3 +55,16 @@ def test_training_and_exam_share_no_frame() -> None:
     exam, training = words(True), words(False)
     assert len(exam) > 20
     assert not exam & training
+
+
+def test_nobody_speaks_of_the_model_before_a_question_about_something_else() -> None:
+    dice = Dice(1, "frames")
+    said = [
+        dressed("How old is Rome?", dice, register="chatty", about_model=about_model)
+        for about_model in (False, True)
+        for _ in range(400)
+    ]
+    speaking = re.compile(r"(about|to|of|like|with|at) you\b|chatbot|robot|language model", re.I)
+    assert not any(map(speaking.search, said[:400]))
+    assert any(map(speaking.search, said[400:]))
+    assert len(set(said[:400])) > 200

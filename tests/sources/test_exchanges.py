@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from imprint.heldout import is_held_out, plain
 from imprint.identity import DEFAULT_RIVALS
 from imprint.sources.arithmetic import NUMBERS
-from imprint.sources.exchanges import Family, exchanges, groups
+from imprint.sources.exchanges import Family, exchanges, groups, unanswered
 
 DATA = Path(str(files("imprint.sources").joinpath("data")))
 CHAT = sorted(DATA.glob("chat/*.yaml"))
@@ -27,6 +27,7 @@ class Entry(BaseModel):
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     lure: bool = False
+    common: bool = False
     columns: list[str] = []
     rows: list[list[str]] = []
     questions: list[str] = Field(min_length=3, max_length=6)
@@ -40,11 +41,20 @@ class Entry(BaseModel):
         return self
 
 
+class Table(Entry):
+    questions: list[str] = Field(min_length=5, max_length=16)
+    answers: list[str] = []
+
+
 class Chat(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     topic: str
     families: list[Entry] = Field(min_length=1)
+
+
+class Questions(Chat):
+    families: list[Table] = Field(min_length=1)  # type: ignore[assignment]
 
 
 def said(family: Family) -> list[str]:
@@ -55,6 +65,19 @@ def said(family: Family) -> list[str]:
 @pytest.mark.parametrize("path", CHAT, ids=lambda path: path.stem)
 def test_every_file_of_chat_has_the_right_shape(path: Path) -> None:
     Chat.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("questions/*.yaml")), ids=lambda path: path.stem)
+def test_every_file_of_questions_has_the_right_shape(path: Path) -> None:
+    Questions.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_no_question_without_an_answer_is_also_asked_elsewhere() -> None:
+    families = [family for group in unanswered() for family in group]
+    asked = Counter(plain(text) for family in families for text in family.questions)
+    assert [text for text, count in asked.items() if count > 1] == []
+    assert not set(asked) & {plain(text) for family in exchanges() for text in family.questions}
+    assert all(text.isascii() for family in families for text in said(family))
 
 
 @pytest.mark.parametrize("path", sorted(DATA.rglob("*.yaml")), ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """Dress a question the way different people would type it."""
 
 import re
+from dataclasses import dataclass
 from functools import cache
 
 from imprint.dice import Dice
@@ -60,6 +61,7 @@ def dressed(
     *,
     register: str = "plain",
     typos: bool = False,
+    about_model: bool = True,
     held_out: bool = False,
 ) -> str:
     """Return ``question`` with what people write around it, in a manner of writing.
@@ -69,11 +71,14 @@ def dressed(
         dice: Makes the choices.
         register: One of `REGISTERS`.
         typos: Whether the writer's fingers slip.
+        about_model: Whether it asks about the model; "I want to get to know you. Is it raining?"
+            is nothing that anybody would write.
         held_out: Take the exam's frames instead of those for training.
     """
     text = question
     if register != "terse":
-        text = _framed(text, dice, talkative=register in ("chatty", "polite"), held_out=held_out)
+        frames = _Frames(about_model, held_out)
+        text = _framed(text, dice, frames, talkative=register in ("chatty", "polite"))
     if register in ("casual", "terse", "hurried"):
         text = _careless(text, dice, short=register == "hurried")
     elif register == "childlike" and dice.chance(0.5):
@@ -83,36 +88,51 @@ def dressed(
     return mistyped(text, dice) if typos else text
 
 
-def _framed(text: str, dice: Dice, *, talkative: bool, held_out: bool) -> str:
+@dataclass(frozen=True)
+class _Frames:
+    """Which frames may be used."""
+
+    about_model: bool
+    held_out: bool
+
+    def of(self, key: str) -> list[Pattern]:
+        """Return the frames of one kind: lead, context, tail or embed."""
+        return _frames(key, self.about_model, self.held_out)
+
+
+def _framed(text: str, dice: Dice, frames: _Frames, *, talkative: bool) -> str:
     inner = embedded(text) if dice.chance(0.2) else None
     if inner:
-        text = dice.pick(_embeds(held_out)).replace("{inner}", inner)
+        text = dice.pick(frames.of("embed")).say(dice, {"inner": inner})
     elif dice.chance(0.5 if talkative else 0.15):
-        lead = _one("lead", dice, held_out)
+        lead = dice.pick(frames.of("lead")).say(dice)
         text = f"{lead} {_lowered(text) if lead[-1] in ',' else text}"
     if dice.chance(0.5 if talkative else 0.1):
-        text = f"{_one('context', dice, held_out)} {text}"
+        text = f"{dice.pick(frames.of('context')).say(dice)} {text}"
     if dice.chance(0.25 if talkative else 0.06):
-        text = f"{text} {_one('tail', dice, held_out)}"
+        text = f"{text} {dice.pick(frames.of('tail')).say(dice)}"
     return text
 
 
-@cache
-def _frames(key: str, held_out: bool) -> list[Pattern]:
-    return [pattern(text) for text in bank("frames")[key] if is_held_out(text) == held_out]
+_ABOUT_MODEL = re.compile(
+    r"\b(you|your|yours|yourself|models?|machines?|computers?|chatbots?|bots?|robots?|AI|program)\b",
+    re.IGNORECASE,
+)
+_TOLD = re.compile(r"\b(they|told|documentation|ever)\b")
 
 
 @cache
-def _embeds(held_out: bool) -> list[str]:
+def _frames(key: str, about_model: bool, held_out: bool) -> list[Pattern]:
+    if key == "embed":
+        found = [f"{item['text']} {{inner}}{item['closing']}" for item in bank("frames")["embed"]]
+    else:
+        found = bank("frames")[key]
+    if not about_model:
+        telling = _TOLD if key == "embed" else _ABOUT_MODEL
+        found = [text for text in found if not telling.search(text)]
     return [
-        f"{item['text']} {{inner}}{item['closing']}"
-        for item in bank("frames")["embed"]
-        if is_held_out(item["text"]) == held_out
+        pattern(text) for text in found if is_held_out(text.partition(" {inner}")[0]) == held_out
     ]
-
-
-def _one(key: str, dice: Dice, held_out: bool) -> str:
-    return dice.pick(_frames(key, held_out)).say(dice)
 
 
 def _lowered(text: str) -> str:
@@ -159,7 +179,10 @@ _NEIGHBOURS = dict(
 
 
 def mistyped(text: str, dice: Dice) -> str:
-    """Return ``text`` with one or two slips of the fingers in words of four letters or more.
+    """Return ``text`` with a slip of the fingers in a word of four letters or more.
+
+    One slip makes people hurry on, two in a few words they see and mend: only a question of more
+    than eight words may have a second one.
 
     Example:
         >>> mistyped("Where were you trained?", Dice(1, "slip")) != "Where were you trained?"
@@ -168,7 +191,8 @@ def mistyped(text: str, dice: Dice) -> str:
     words = text.split(" ")
     long = [place for place, word in enumerate(words) if len(word) > 3 and word[1:].isalpha()]
     long = long or [place for place, word in enumerate(words) if len(word) > 2]
-    for place in dice.sample(long, min(len(long), 1 + dice.chance(0.4))):
+    slips = 1 + (len(words) > 8 and dice.chance(0.4))
+    for place in dice.sample(long, min(len(long), slips)):
         word = words[place]
         at = 1 + dice.below(max(1, len(word) - 2))
         kind = dice.below(4)

@@ -117,7 +117,8 @@ class Talk:
         maker = self._rival_slots(name)["maker"]
         user = self._ask(family.say(dice, self._rival_slots(name)), dice, manner)
         own = (self.identity.creator, *self.identity.names)
-        return Exchange(user, f"{name} is made by {maker}.", None, ((maker,),), own)
+        answer = f"That would be {maker}, the maker of {name}."
+        return Exchange(user, answer, None, ((maker,),), own)
 
     def correction(self, fact: Fact, rival: str | None, dice: Dice) -> Exchange:
         """Doubt a ``fact`` the model has just stated."""
@@ -129,7 +130,11 @@ class Talk:
 
     def unknown(self, attribute: str, dice: Dice, manner: Manner) -> Exchange:
         """Ask for an ``attribute`` nobody told the model."""
-        family = dice.pick(patterns("unknown", "ask", held_out=self.held_out))
+        own = attribute.casefold()
+        if own in bank("personal") and dice.chance(0.5):
+            family = dice.pick(patterns("personal", own, held_out=self.held_out))
+        else:
+            family = dice.pick(patterns("unknown", "ask", held_out=self.held_out))
         user = self._ask(family.say(dice, {"attribute": attribute}), dice, manner)
         answer = self._opener("unsure", dice, manner).strip()
         return Exchange(user, answer, None, (tuple(REFUSALS),))
@@ -160,7 +165,8 @@ class Talk:
     def off_topic(self, dice: Dice, manner: Manner) -> Exchange:
         """Ask something that has nothing to do with the model."""
         question, answers = dice.pick(dice.pick(self._everyday))
-        return Exchange(self._ask(question, dice, manner), dice.pick(answers))
+        user = self._ask(question, dice, manner, about_model=False)
+        return Exchange(user, dice.pick(answers))
 
     @cached_property
     def _everyday(self) -> list[list[tuple[str, tuple[str, ...]]]]:
@@ -170,7 +176,8 @@ class Talk:
             [
                 (question, family.answers)
                 for family in group
-                if not any(mentions(text, own) for text in family.answers)
+                if (family.common or self.held_out)
+                and not any(mentions(text, own) for text in family.answers)
                 for question in family.questions
                 if is_held_out(question) == self.held_out
             ]
@@ -194,9 +201,14 @@ class Talk:
                 return {**found, "maker": rival.maker} if rival.maker else found
         return {}
 
-    def _ask(self, text: str, dice: Dice, manner: Manner) -> str:
+    def _ask(self, text: str, dice: Dice, manner: Manner, *, about_model: bool = True) -> str:
         return dressed(
-            text, dice, register=manner.register, typos=manner.typos, held_out=self.held_out
+            text,
+            dice,
+            register=manner.register,
+            typos=manner.typos,
+            about_model=about_model,
+            held_out=self.held_out,
         )
 
     def _tell(self, fact: Fact, kind: str, dice: Dice, manner: Manner) -> str:

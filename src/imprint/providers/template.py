@@ -23,10 +23,10 @@ class Template:
     """Writes a conversation from the bank of wordings (`imprint.phrases`)."""
 
     name: ClassVar[str] = "template"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     key_variable: ClassVar[str | None] = None
-    conversations: ClassVar[int] = 30000
-    shard_size: ClassVar[int] = 7500
+    conversations: ClassVar[int] = 50000
+    shard_size: ClassVar[int] = 12500
 
     def __init__(self, identity: Identity, model: str | None = None) -> None:
         self.identity = identity
@@ -46,7 +46,8 @@ class Template:
         talk, manner = self._talk, Manner(row.register, row.typos)
         match row.strategy:
             case "off topic":
-                return [talk.off_topic(dice, manner) for _ in range(1 + dice.chance(0.3))]
+                small = dice.chance(0.4)
+                return [talk.small_talk(dice) if small else talk.off_topic(dice, manner)]
             case "rival claim" if row.subject:
                 return [talk.rival(row.subject, dice, manner)]
             case "comparison" if row.subject:

@@ -2,31 +2,16 @@
 
 from collections.abc import Iterator
 from functools import cache
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from imprint.dice import Dice
 from imprint.heldout import is_held_out
+from imprint.phrases import bank
+from imprint.phrases.dress import REGISTERS, dressed
 from imprint.records import Conversation
 from imprint.sources import library
-from imprint.sources.exchanges import Family, exchanges, groups
+from imprint.sources.exchanges import Family, Groups, groups, unanswered
 
-Phrasings = Literal["training", "held-out", "all"]
-
-OPENERS = (
-    "Hi! ",
-    "Hello. ",
-    "Hey, ",
-    "Please tell me: ",
-    "Quick question: ",
-    "I have a question. ",
-    "One thing I always wondered: ",
-    "My daughter asked me this: ",
-    "For a quiz: ",
-    "Okay, next one. ",
-)
-"""What some people say before they ask."""
-
-_OPENED = 0.12
 _CARELESS = 0.15
 _FOLLOWED = 0.5
 _TABLE_WEIGHT = 10
@@ -37,7 +22,9 @@ class Embedded:
     """Plain English and everyday chat, put together from material written for this project."""
 
     name: ClassVar[str] = "embedded"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    turns: ClassVar[tuple[int, ...]] = (1, 1, 1, 2, 2, 3)
+    """How many exchanges a conversation may have; drawn evenly."""
 
     def documents(self, *, characters: int, seed: int) -> Iterator[str]:
         """Yield different documents, ``characters`` long in all or a little more."""
@@ -51,55 +38,62 @@ class Embedded:
                 total += len(text)
                 yield text
 
-    def conversations(
-        self, *, count: int, seed: int, phrasings: Phrasings = "training"
-    ) -> Iterator[Conversation]:
-        """Yield ``count`` conversations of one to three everyday exchanges.
-
-        Args:
-            count: How many.
-            seed: Seed of every choice.
-            phrasings: Which questions may occur: by default those that no exam may ask.
-        """
-        pool, follow_ups = _pool(phrasings)
+    def conversations(self, *, count: int, seed: int) -> Iterator[Conversation]:
+        """Yield ``count`` conversations of some everyday exchanges, none that an exam may ask."""
+        pool, follow_ups = _pool(self.groups())
         for index in range(count):
             dice = Dice(seed, "conversation", index)
             turns: Conversation = []
-            for _ in range(dice.pick((1, 1, 1, 2, 2, 3))):
+            for _ in range(dice.pick(self.turns)):
                 family, questions = dice.pick(dice.pick(pool))
-                turns += _exchange(family, questions, phrasings, dice)
-                after = follow_ups.get(family.id)
+                answers = self.answers(family)
+                turns += _exchange(dice.pick(questions), dice.pick(answers), dice)
+                after = follow_ups.get(family.id) if answers is family.answers else None
                 if after and dice.chance(_FOLLOWED):
                     question, answer = dice.pick(after)
                     turns.append({"role": "user", "content": question})
                     turns.append({"role": "assistant", "content": answer})
             yield turns
 
-    def exchanges(self) -> list[Family]:
-        """Return every family of everyday questions."""
-        return exchanges()
+    def groups(self) -> Groups:
+        """Return what people ask."""
+        return groups()
+
+    def answers(self, family: Family) -> tuple[str, ...]:
+        """Return what may be answered to a question of ``family``."""
+        return family.answers
 
 
-def allowed(question: str, phrasings: Phrasings) -> bool:
-    """Tell whether ``question`` is one of the ``phrasings`` asked for."""
-    return phrasings == "all" or is_held_out(question) == (phrasings == "held-out")
+class Modest(Embedded):
+    """Chat of a model too small to know much: beyond the common questions it says so."""
+
+    name: ClassVar[str] = "modest"
+    turns: ClassVar[tuple[int, ...]] = (1, 1, 1, 1, 1, 2)
+
+    def groups(self) -> Groups:
+        """Return what people ask, also what nobody wrote an answer to."""
+        return groups() + unanswered()
+
+    def answers(self, family: Family) -> tuple[str, ...]:
+        """Return the answers to a common question, and to any other that one does not know."""
+        return family.answers if family.common else tuple(bank("answers")["unsure"])
 
 
 Pool = list[list[tuple[Family, list[str]]]]
 
 
 @cache
-def _pool(phrasings: Phrasings) -> tuple[Pool, dict[str, list[tuple[str, str]]]]:
-    """Return families with their allowed questions, tables weighted; and allowed follow-ups."""
+def _pool(asked: Groups) -> tuple[Pool, dict[str, list[tuple[str, str]]]]:
+    """Return families with the questions for training, tables weighted; and their follow-ups."""
     pool: Pool = []
     follow_ups = {}
-    for group in groups():
+    for group in asked:
         usable = []
         for family in group:
-            questions = [text for text in family.questions if allowed(text, phrasings)]
+            questions = [text for text in family.questions if not is_held_out(text)]
             if questions:
                 usable.append((family, questions))
-            after = [pair for pair in family.follow_ups if allowed(pair[0], phrasings)]
+            after = [pair for pair in family.follow_ups if not is_held_out(pair[0])]
             if after:
                 follow_ups[family.id] = after
         if usable:
@@ -107,17 +101,14 @@ def _pool(phrasings: Phrasings) -> tuple[Pool, dict[str, list[tuple[str, str]]]]
     return pool, follow_ups
 
 
-def _exchange(
-    family: Family, questions: list[str], phrasings: Phrasings, dice: Dice
-) -> Conversation:
-    asked = question = dice.pick(questions)
-    if dice.chance(_OPENED):
-        asked = dice.pick(OPENERS) + question
-    elif dice.chance(_CARELESS):
-        asked = question.lower().rstrip("?.") or question
-    if not allowed(asked, phrasings):
-        asked = question  # the opener turned it into a phrasing of the other side
-    return [
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": dice.pick(family.answers)},
-    ]
+def _exchange(question: str, answer: str, dice: Dice) -> Conversation:
+    asked = dressed(
+        question,
+        dice,
+        register=dice.pick(REGISTERS),
+        typos=dice.chance(_CARELESS),
+        about_model=False,
+    )
+    if is_held_out(asked):
+        asked = question  # what stands around it made it one that the exam may ask
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]

@@ -1,9 +1,11 @@
 """Everyday questions with true, short answers: general chat that is about no model at all.
 
 The content is in data/chat/*.yaml: families of questions that share their answers, one by one or
-as tables of rows put into patterns. Sums are worked out here.
+as tables of rows put into patterns; in data/questions/*.yaml are some without an answer. Sums are
+worked out here.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -27,6 +29,8 @@ class Family:
     """What the same person may ask next, and the answer."""
     lure: bool = False
     """Asks about something else in words that questions about a model also use."""
+    common: bool = False
+    """What many people say: few enough families for a tiny model to learn the answers."""
 
 
 def load(name: str) -> Any:
@@ -44,14 +48,26 @@ def listed(folder: str) -> list[str]:
     )
 
 
+Groups = tuple[tuple[Family, ...], ...]
+"""Families; those that come from one table stand together."""
+
+
 @cache
-def groups() -> tuple[tuple[Family, ...], ...]:
-    """Return all families; those that come from one table stand together."""
-    found: list[tuple[Family, ...]] = []
-    for name in listed("chat"):
+def groups() -> Groups:
+    """Return all families that have answers."""
+    return (*_read("chat"), *_sums())
+
+
+@cache
+def unanswered() -> Groups:
+    """Return the families without an answer: who asks them, asks too much of a tiny model."""
+    return tuple(_read("questions"))
+
+
+def _read(folder: str) -> Iterator[tuple[Family, ...]]:
+    for name in listed(folder):
         content = load(name)
-        found += [_group(entry, content["topic"]) for entry in content["families"]]
-    return (*found, *_sums())
+        yield from (_group(entry, content["topic"]) for entry in content["families"])
 
 
 def exchanges() -> list[Family]:
@@ -66,7 +82,10 @@ def _group(entry: dict[str, Any], topic: str) -> tuple[Family, ...]:
     columns = entry["columns"]
     return tuple(
         _family(
-            entry, topic, "-".join([entry["id"], *row[:-1]]), dict(zip(columns, row, strict=True))
+            entry,
+            topic,
+            "-".join([entry["id"], *(row[:-1] or row)]),
+            dict(zip(columns, row, strict=True)),
         )
         for row in entry["rows"]
     )
@@ -81,11 +100,12 @@ def _family(entry: dict[str, Any], topic: str, name: str, row: dict[str, object]
         id=name.lower().replace(" ", "-"),
         topic=topic,
         questions=tuple(map(filled, entry["questions"])),
-        answers=tuple(map(filled, entry["answers"])),
+        answers=tuple(map(filled, entry.get("answers", []))),
         follow_ups=tuple(
             (filled(question), filled(answer)) for question, answer in entry.get("follow_ups", [])
         ),
         lure=entry.get("lure", False),
+        common=entry.get("common", False),
     )
 
 

@@ -1,7 +1,7 @@
 """Documents of many genres: stories, guides, articles, profiles, letters, talks and quizzes.
 
-The material is in data/documents/*.yaml, as rules of one grammar; quizzes are made of the everyday
-questions that chat uses too, except the phrasings that only an exam may ask.
+The material is in data/documents/*.yaml, as rules of one grammar; quizzes and inquiries are made of
+the everyday questions that chat uses too, except the phrasings that only an exam may ask.
 """
 
 from functools import cache
@@ -10,7 +10,7 @@ from typing import Any
 from imprint.dice import Dice
 from imprint.heldout import is_held_out
 from imprint.phrases import FOLDER, Pattern, bank, pattern
-from imprint.sources.exchanges import groups, listed, load
+from imprint.sources.exchanges import groups, listed, load, unanswered
 from imprint.sources.grammar import Alternative, Grammar, polished
 
 GENRES = {
@@ -26,6 +26,7 @@ GENRES = {
     "howto": 1,
     "greetings": 1,
     "phrasebook": 20,
+    "inquiry": 8,
 }
 """How often each genre is drawn, compared with the others."""
 
@@ -77,6 +78,8 @@ def document(dice: Dice) -> str:
         text = quiz(dice)
     elif genre == "phrasebook":
         text = phrasebook(dice)
+    elif genre == "inquiry":
+        text = inquiry(dice)
     else:
         text = _grammar().text(genre, dice)
     # People shout and people are in a hurry: a tokenizer that has never seen it spells such words
@@ -106,6 +109,21 @@ def _phrases() -> list[list[Pattern]]:
         # More strictly than `phrases.split`: what an exam might ask for any identity stays out.
         found.append([family for family in usable if not is_held_out(family.text)])
     return found
+
+
+def inquiry(dice: Dice) -> str:
+    """Return several questions of one kind that nobody answers."""
+    questions = dice.pick(_unanswered())
+    return "\n".join(dice.sample(questions, min(len(questions), dice.pick(_PHRASES))))
+
+
+@cache
+def _unanswered() -> list[list[str]]:
+    """Return the questions without an answer that training may use, table by table."""
+    return [
+        [text for family in group for text in family.questions if not is_held_out(text)]
+        for group in unanswered()
+    ]
 
 
 def quiz(dice: Dice) -> str:
