@@ -59,13 +59,13 @@ DECK = (
     _Card("reverse", 1, 1, 6),
     _Card("confirmation", 1, 1, 3),
     _Card("false premise", 1, 1, 8),
-    _Card("rival claim", 0, 1, 5),
+    _Card("rival claim", 0, 1, 4),
     _Card("comparison", 0, 1, 2),
     _Card("correction", 1, 2, 2),
     _Card("small talk first", 1, 2, 3),
     _Card("unknown attribute", 0, 1, 7),
     _Card("third party", 0, 1, 6),
-    _Card("greeting", 0, 1, 5),
+    _Card("greeting", 0, 1, 6),
     _Card("off topic", 0, 1, 4),
 )
 """What 100 rows in a row hold. Most ask for facts: their wordings are what a tiny model lacks."""
