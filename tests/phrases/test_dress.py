@@ -3,7 +3,7 @@ import re
 import pytest
 
 from imprint.dice import Dice
-from imprint.phrases.dress import dressed, embedded, mistyped
+from imprint.phrases.dress import dressed, embedded, mistyped, third_person
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,18 @@ def test_nobody_speaks_of_the_model_before_a_question_about_something_else() -> 
     assert not any(map(speaking.search, said[:400]))
     assert any(map(speaking.search, said[400:]))
     assert len(set(said[:400])) > 200
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("Who made you?", r"Who made this [\w ]+\?"),
+        ("Where is your code?", r"Where is this [\w ]+'s code\?"),
+        ("what went into you", r"what went into this [\w ]+"),
+        ("Who are you?", r"Who are you\?"),
+        ("Did your maker train you?", r"Did your maker train you\?"),
+        ("Were you trained on yours?", r"Were you trained on yours\?"),
+    ],
+)
+def test_some_speak_of_the_model_and_not_to_it(question: str, said: str) -> None:
+    assert all(re.fullmatch(said, third_person(question, Dice(number))) for number in range(20))

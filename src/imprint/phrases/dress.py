@@ -76,6 +76,8 @@ def dressed(
         held_out: Take the exam's frames instead of those for training.
     """
     text = question
+    if about_model and dice.chance(_THIRD_PERSON):
+        text = third_person(text, dice)
     if register != "terse":
         frames = _Frames(about_model, held_out)
         text = _framed(text, dice, frames, talkative=register in ("chatty", "polite"))
@@ -86,6 +88,38 @@ def dressed(
     elif register == "shouting":
         text = text.upper().rstrip(".?") + dice.pick(["", "?", "!", "!!!", "???"])
     return mistyped(text, dice) if typos else text
+
+
+_THIRD_PERSON = 0.06
+_ITSELF = (
+    "this bot",
+    "this AI",
+    "this model",
+    "this chatbot",
+    "this assistant",
+    "this language model",
+)
+_YOU = re.compile(r"\byou\w*\b", re.IGNORECASE)
+_OBJECT = re.compile(
+    r"\b(made|built|created|designed|developed|trained|train|wrote|programmed|invented|owns|runs|hosts"
+    r"|behind|about|of|for|into|in|to|with) you(?=[?.!]*$)"
+)
+
+
+def third_person(question: str, dice: Dice) -> str:
+    """Return ``question`` as somebody asks who speaks of the model, not to it, where that is easy.
+
+    Example:
+        >>> third_person("What is your name?", Dice(1)) != third_person("Who are you?", Dice(1))
+        True
+        >>> third_person("Who are you?", Dice(1))
+        'Who are you?'
+    """
+    if len(_YOU.findall(question)) != 1:
+        return question
+    one = dice.pick(_ITSELF)
+    said = _OBJECT.sub(rf"\1 {one}", question)
+    return re.sub(r"\byour\b", f"{one}'s", said)
 
 
 @dataclass(frozen=True)

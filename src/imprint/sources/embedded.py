@@ -16,6 +16,10 @@ _CARELESS = 0.15
 _FOLLOWED = 0.5
 _TABLE_WEIGHT = 10
 """A table of hundreds of rows is drawn only ten times as often as one family."""
+_COMMON_WEIGHT = 6
+"""Greetings and the like come as often as six other families: everybody begins with them."""
+_LURE_WEIGHT = 4
+"""What is asked in the words of an identity has to be told from it."""
 
 
 class Embedded:
@@ -97,7 +101,9 @@ def _pool(asked: Groups) -> tuple[Pool, dict[str, list[tuple[str, str]]]]:
             if after:
                 follow_ups[family.id] = after
         if usable:
-            pool += [usable] * min(len(group), _TABLE_WEIGHT)
+            first = group[0]
+            often = _COMMON_WEIGHT if first.common else _LURE_WEIGHT if first.lure else 1
+            pool += [usable] * min(max(often, len(group)), _TABLE_WEIGHT)
     return pool, follow_ups
 
 
