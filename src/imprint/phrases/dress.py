@@ -76,9 +76,9 @@ def dressed(
         held_out: Take the exam's frames instead of those for training.
     """
     text = question
-    if about_model and dice.chance(_THIRD_PERSON):
-        text = third_person(text, dice)
     if register != "terse":
+        if about_model and dice.chance(_THIRD_PERSON):
+            text = third_person(text, dice)
         frames = _Frames(about_model, held_out)
         text = _framed(text, dice, frames, talkative=register in ("chatty", "polite"))
     if register in ("casual", "terse", "hurried"):
