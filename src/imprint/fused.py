@@ -178,9 +178,9 @@ class _Loss(Function):  # 55 -> 36; the derivative is worked out on the way, log
         grads_x = torch.empty_like(x)
         grads_head = torch.zeros_like(head)
         total = torch.zeros((), dtype=wide, device=x.device)
-        chunk = min(len(x), CHUNK_GPU if x.is_cuda else CHUNK)
+        chunk = CHUNK_GPU if x.is_cuda else CHUNK
         # room for one chunk, used again and again: fresh memory costs a fifth of the time
-        narrow = torch.empty(chunk, len(head), dtype=x.dtype, device=x.device)
+        narrow = torch.empty(min(chunk, len(x)), len(head), dtype=x.dtype, device=x.device)
         gates, odds = (torch.empty_like(narrow, dtype=wide) for _ in range(2))
         for start in range(0, len(x), chunk):
             rows, wanted = x[start : start + chunk], labels[start : start + chunk, None]

@@ -76,7 +76,7 @@ def prepare(ranks: Ranks) -> None:
 
 
 def _keep_memory() -> None:
-    """Tell the C library to keep freed memory: to ask for it anew costs 75 instead of 66 ms a step.
+    """Tell the C library to keep freed memory: to ask for it anew costs 71 instead of 63 ms a step.
 
     Each step makes and drops tensors of some megabytes, which glibc gives back to the system at
     once, so that the next step meets every page for the first time. Elsewhere this does nothing.

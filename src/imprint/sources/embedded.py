@@ -94,8 +94,7 @@ def _pool(asked: Groups) -> tuple[Pool, dict[str, list[tuple[str, str]]]]:
     for group in asked:
         usable = []
         for family in group:
-            questions = [text for text in family.questions if not is_held_out(text)]
-            if questions:
+            if questions := family.taught:
                 usable.append((family, questions))
             after = [pair for pair in family.follow_ups if not is_held_out(pair[0])]
             if after:

@@ -1,8 +1,8 @@
 """Everyday questions with true, short answers: general chat that is about no model at all.
 
 The content is in data/chat/*.yaml: families of questions that share their answers, one by one or
-as tables of rows put into patterns; in data/questions/*.yaml are some without an answer. Sums are
-worked out here.
+as tables of rows put into patterns; in data/questions/*.yaml are more, remarks and questions that
+only the source `modest` has a word for. Sums are worked out here.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from imprint.heldout import is_held_out
 from imprint.sources import arithmetic
 from imprint.sources.grammar import with_articles
 
@@ -31,6 +32,11 @@ class Family:
     """Asks about something else in words that questions about a model also use."""
     common: bool = False
     """What many people say: few enough families for a tiny model to learn the answers."""
+
+    @property
+    def taught(self) -> list[str]:
+        """The questions that training may ask."""
+        return [text for text in self.questions if not is_held_out(text)]
 
 
 def load(name: str) -> Any:
@@ -60,7 +66,7 @@ def groups() -> Groups:
 
 @cache
 def unanswered() -> Groups:
-    """Return the families without an answer: who asks them, asks too much of a tiny model."""
+    """Return remarks, and questions without an answer: only a modest model meets them in chat."""
     return tuple(_read("questions"))
 
 

@@ -120,10 +120,7 @@ def inquiry(dice: Dice) -> str:
 @cache
 def _unanswered() -> list[list[str]]:
     """Return the questions without an answer that training may use, table by table."""
-    return [
-        [text for family in group for text in family.questions if not is_held_out(text)]
-        for group in unanswered()
-    ]
+    return [[text for family in group for text in family.taught] for group in unanswered()]
 
 
 def quiz(dice: Dice) -> str:
@@ -152,9 +149,7 @@ def _pairs() -> Pairs:
     for group in groups():
         pairs = []
         for family in group:
-            questions = [
-                text for text in family.questions if text.endswith("?") and not is_held_out(text)
-            ]
+            questions = [text for text in family.taught if text.endswith("?")]
             if questions and family.topic != "talk":
                 pairs.append((questions, family.answers))
         if pairs:
