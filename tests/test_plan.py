@@ -4,10 +4,17 @@ from pathlib import Path
 import pytest
 
 from imprint import identity, plan
+from imprint.heldout import is_held_out, plain
+from imprint.identity import DEFAULT_RIVALS
+from imprint.phrases import bank, pattern
+from imprint.text import mentions
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = identity.load(ROOT / "config/identities/smarternano.yaml")
 SECOND = identity.load(ROOT / "config/identities/fathom.yaml")
+
+
+OPENERS = [text for group in bank("openers").values() for text in group]
 
 
 def deal(who: identity.Identity = SHIPPED, *, count: int = 1000, seed: int = 7) -> list[plan.Row]:
@@ -65,3 +72,32 @@ def test_one_fact_is_enough_for_a_plan() -> None:
     rows = deal(one)
     assert {fact for row in rows for fact in row.facts} == {"name"}
     assert all(row.turns >= 1 for row in rows)
+
+
+def test_every_opener_comes_once_a_round_and_half_of_the_rows_have_none() -> None:
+    size = 2 * len(OPENERS)
+    openers = [row.opener for row in deal(count=3 * size)]
+    rounds = [openers[start : start + size] for start in (0, size, 2 * size)]
+    wanted = Counter({**dict.fromkeys(OPENERS, 1), "": len(OPENERS)})
+    assert [Counter(dealt) for dealt in rounds] == [wanted] * 3
+    assert rounds[0] != rounds[1] != rounds[2]
+    assert openers == [row.opener for row in deal(SECOND, count=3 * size)]
+    assert openers != [row.opener for row in deal(count=3 * size, seed=8)]
+
+
+def test_an_opener_is_short_plain_and_names_no_system() -> None:
+    named = [name for rival in DEFAULT_RIVALS for name in (rival.name, rival.maker) if name]
+    assert len({plain(text) for text in OPENERS}) == len(OPENERS) >= 100
+    for text in OPENERS:
+        assert text.isascii() and text == text.strip() and "?" not in text, text
+        assert len(text.split()) <= 9, text
+        assert not mentions(text, [*named, "AI", "who are you"]), text
+
+
+def test_no_opener_is_a_frame_of_the_exam() -> None:
+    frames = bank("frames")
+    texts = [*frames["lead"], *frames["context"], *frames["tail"]]
+    exam = [pattern(text) for text in texts if is_held_out(text)]
+    said = {plain(wording) for family in exam for wording in family.all()}
+    assert len(said) > 50
+    assert said.isdisjoint(map(plain, OPENERS))

@@ -10,7 +10,7 @@ from dataset_kit import Dataset, write_identity
 from imprint.errors import ArtifactError, IdentityError
 from imprint.stages import plan
 
-PINNED = "e4b249ead41f3bbc689f23bb3460267eca913a9933008147dd0c5c3df61a07a4"
+PINNED = "b2e400e91838d97f53449c032e26511b6c5d75549ffebe7b609bf210d634fad7"
 
 
 def make(tmp_path: Path, start: int = 0, stop: int = 30) -> Path:

@@ -34,6 +34,8 @@ class Row:
     persona: str
     register: str
     typos: bool
+    opener: str
+    """How the person's first message begins; empty where it comes straight to the point."""
     seed: int
     """Seed of every other choice in this conversation."""
 
@@ -118,6 +120,8 @@ class _Dealer:
             "greeting": identity.style.languages,
         }
         self.attributes = _unmentioned(identity)
+        openers = [text for group in bank("openers").values() for text in group]
+        self.openers = [*openers, *[""] * len(openers)]
 
     def row(self, index: int) -> Row:
         seed = self.seed
@@ -141,6 +145,7 @@ class _Dealer:
             persona=_turn(PERSONAS, seed, "persona", index),
             register=_turn(REGISTERS, seed, "register", index),
             typos=_turn(range(5), seed, "typos", index) == 0,
+            opener=_turn(self.openers, seed, "opener", index),
             seed=dice.below(1 << 32),
         )
 
