@@ -10,6 +10,7 @@ from imprint.matcher import fault
 from imprint.providers import find
 from imprint.providers.template import Template
 from imprint.records import Conversation
+from imprint.settings import Provision
 from imprint.text import meets
 
 ROOT = Path(__file__).parent.parent.parent
@@ -18,8 +19,8 @@ SHIPPED = identity.load(ROOT / "config/identities/smarternano.yaml")
 
 def talk(who: Identity, rows: list[plan.Row]) -> list[Conversation]:
     async def all_of_them() -> list[Conversation]:
-        provider = Template(who)
-        return [(await provider.converse(row)).messages for row in rows]
+        provider = Template(who, Provision())
+        return [(await provider.answer(provider.request(row))).messages for row in rows]
 
     return asyncio.run(all_of_them())
 

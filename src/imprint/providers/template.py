@@ -6,8 +6,9 @@ from imprint.dice import Dice
 from imprint.identity import Identity
 from imprint.phrases.talk import Exchange, Manner, Talk
 from imprint.plan import Row
-from imprint.providers import Reply
+from imprint.providers import Provider, Reply, Request
 from imprint.records import Conversation
+from imprint.settings import Provision
 
 _KINDS = {
     "direct": ["direct"],
@@ -19,22 +20,23 @@ _KINDS = {
 """Kinds of wording (`imprint.phrases.facts.KINDS`) that a strategy of the plan draws from."""
 
 
-class Template:
+class Template(Provider):
     """Writes a conversation from the bank of wordings (`imprint.phrases`)."""
 
     name: ClassVar[str] = "template"
     version: ClassVar[int] = 2
-    key_variable: ClassVar[str | None] = None
     conversations: ClassVar[int] = 50000
     shard_size: ClassVar[int] = 12500
+    instant: ClassVar[bool] = True
+    default_model: ClassVar[str] = "template"
 
-    def __init__(self, identity: Identity, model: str | None = None) -> None:
-        self.identity = identity
-        self.model = model or "template"
+    def __init__(self, identity: Identity, provision: Provision) -> None:
+        super().__init__(identity, provision)
         self._talk = Talk(identity, held_out=False)
 
-    async def converse(self, row: Row) -> Reply:
-        """Return a conversation for ``row``, the same one every time."""
+    async def answer(self, request: Request) -> Reply:
+        """Return a conversation for the row of ``request``, the same one every time."""
+        row = request.row
         dice = Dice(row.seed, "template")
         messages: Conversation = []
         for exchange in self._exchanges(row, dice):
