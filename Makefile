@@ -7,7 +7,9 @@ RUN := .venv/bin/python -m
 IMPRINT := .venv/bin/imprint
 
 OPTIONS := $(if $(IDENTITY),"identity=$(IDENTITY)") $(if $(SCALE),"scale=$(SCALE)") \
-  $(if $(PROVIDER),"provider=$(PROVIDER)") $(if $(SEED),"seed=$(SEED)")
+  $(if $(PROVIDER),"provider=$(PROVIDER)") $(if $(MODEL),"provider_model=$(MODEL)") \
+  $(if $(URL),"base_url=$(URL)") $(if $(COUNT),"conversations=$(COUNT)") \
+  $(if $(BUDGET),"budget_usd=$(BUDGET)") $(if $(SEED),"seed=$(SEED)")
 WHERE := --cores $(CORES) --workflow-profile profiles/$(PROFILE) \
   $(if $(CONFIG),--configfile $(CONFIG)) $(if $(strip $(OPTIONS)),--config $(OPTIONS))
 SNAKEMAKE := $(RUN) snakemake
@@ -18,7 +20,8 @@ READY := .venv/.ready
 help: ## Show this list
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\n%s\n' "With identity and plan: IDENTITY=file.yaml SCALE=tiny PROVIDER=template PROFILE=default CORES=2"
+	@printf '\n%s\n' "With identity and plan: IDENTITY=file.yaml SCALE=tiny PROFILE=default CORES=2" \
+	  "and, to pay for conversations: PROVIDER=openrouter MODEL=name COUNT=1000 BUDGET=5 (USD)"
 
 ##@ Make a model that knows who it is
 identity: $(READY) ## The whole pipeline: whatever is out of date, and nothing else

@@ -8,6 +8,7 @@ from pathlib import Path
 from imprint import identity, lockfile, recipe, settings
 from imprint.artifacts import digest
 from imprint.errors import ImprintError
+from imprint.generation import estimate, journal
 
 ROOT = Path(str(workflow.current_basedir)).parent
 
@@ -24,6 +25,16 @@ except ImprintError as error:
 
 if lockfile.open_if_dead(Path(".snakemake")):
     print("note: the last run was killed; its lock is removed.", file=sys.stderr)
+
+
+def announce(shards):
+    """Tell what making these shards will cost; stop where that cannot be."""
+    try:
+        told = estimate.announced(SETTINGS, sorted(shards))
+    except ImprintError as error:
+        sys.exit(f"error: {error}")
+    if told:
+        print(told, file=sys.stderr)
 
 
 def shaping(stage):
@@ -58,9 +69,9 @@ TOLD = {
     for stage in ("base", "mid", "sft")
 }
 
-PROVIDER = quoted(SETTINGS.provider) + (
-    f" --model {quoted(SETTINGS.provider_model)}" if SETTINGS.provider_model else ""
-)
+# Who writes the conversations, and where every answer is kept that was paid for.
+PROVISION = quoted(recipe.provision(SETTINGS).model_dump_json(exclude_defaults=True))
+JOURNAL = journal.PATH
 
 # The Python of the commands is the one that runs Snakemake, wherever that is.
 shell.prefix(

@@ -1,3 +1,8 @@
+# What conversations will cost is told, and refused if the budget will not last, before any job.
+onstart:
+    announce(job.wildcards.shard for job in workflow.dag.needrun_jobs() if job.rule.name == "shards")
+
+
 # Have a provider write the conversations of a shard.
 rule shards:
     input:
@@ -17,4 +22,4 @@ rule shards:
         "Writing the conversations of shard {wildcards.shard}"
     shell:
         "python workflow/scripts/shards.py --plan {input.plan} --out {output.jsonl}"
-        f" --log {{log}} --provider {PROVIDER}"
+        f" --journal {JOURNAL} --log {{log}} --settings {PROVISION}"

@@ -1,6 +1,8 @@
 """What the tests of plan, shards and identity share: an identity, a provider, a dataset."""
 
 import json
+import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,82 +11,27 @@ import yaml
 
 from imprint.identity import Identity
 from imprint.plan import Row
+from imprint.settings import Provision
 from imprint.stages import identity as merging
 from imprint.stages import plan as planning
 from imprint.stages import shards as making
 
-PROVIDER = '''
-"""A provider of another make. What it does wrong is chosen by the name of the model."""
-
-import asyncio
-import os
-import pathlib
-
-from imprint.errors import ProviderBusy, ProviderError
-from imprint.dice import Dice
-from imprint.matcher import REFUSALS
-from imprint.providers import Reply
-
-WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty"]
-
-
-class Echo:
-    """States the facts of the row, each asked for with seven words from the dice."""
-
-    name = "echo"
-    version = 1
-    key_variable = None
-    conversations = 100
-    shard_size = 50
-
-    def __init__(self, identity, model=None):
-        self.identity = identity
-        self.model = model or "echo-1"
-        self.asked = 0
-
-    async def converse(self, row):
-        self.asked += 1
-        if self.model == "late":  # answers come in the opposite order
-            await asyncio.sleep(0.001 * (50 - row.index % 50))
-        if self.model == "busy" and self.asked == 1:
-            raise ProviderBusy("429")
-        if self.model == "refusing" and row.index == 3:
-            raise ProviderError("402: no money left")
-        if self.model == "broken" and row.index == 3:
-            return {}["reply"]
-        if self.model == "careless":
-            return "Hello!"
-        if self.model == "stuck" and row.index == 7:
-            folder = pathlib.Path(os.environ["ECHO_FOLDER"])
-            (folder / "reached").touch()
-            while not (folder / "go on").exists():
-                await asyncio.sleep(0.01)
-        dice = Dice(row.seed, "echo")
-        messages = []
-        for fact in row.facts or [None]:
-            words = " ".join(dice.pick(WORDS) for _ in range(7))
-            said = self.identity.fact(fact).statement if fact else f"I {REFUSALS[0]} about {words}."
-            messages.append({"role": "user", "content": f"{words}: what of {fact}?"})
-            messages.append({"role": "assistant", "content": said})
-        if self.model == "proud" and row.index % 5 == 0:
-            messages[-1]["content"] += " I am ChatGPT."
-        if self.model == "hopeless":
-            messages[-1]["content"] = "{{name}}"
-        return Reply(messages, self.model, usage={"tokens": len(words)}, cost_usd=0.25)
-'''
-
-ENTRY = """[imprint.providers]
-echo = echo_provider:Echo
-"""
+PLUGIN = Path(__file__).parent / "plugins" / "imprint-echo"
 
 
 def install_echo(folder: Path) -> Path:
     """Install the provider ``echo`` into ``folder`` as pip would; return the folder."""
-    about = folder / "echo_provider-1.0.dist-info"
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    about = folder / "imprint_echo-1.0.dist-info"
     about.mkdir(parents=True)
-    (folder / "echo_provider.py").write_text(PROVIDER)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-provider\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(ENTRY)
+    shutil.copy(PLUGIN / "imprint_echo.py", folder)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: imprint-echo\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{name} = {where}\n" for name, where in points.items())
+            for group, points in project["entry-points"].items()
+        )
+    )
     return folder
 
 
@@ -112,10 +59,11 @@ def fixed_rows(identity: Identity, *, seed: int, start: int, stop: int) -> list[
             strategy="direct",
             facts=tuple(facts[: index % 3]),
             subject=None,
-            turns=index % 3,
+            turns=max(1, index % 3),
             persona="a child",
             register="plain",
             typos=False,
+            opener="",
             seed=seed + index,
         )
         for index in range(start, stop)
@@ -150,12 +98,14 @@ class Dataset:
             )
         return self
 
-    def make(self, model: str | None = None, provider: str = "echo") -> "Dataset":
+    def make(self, model: str | None = None, provider: str = "echo", **terms: Any) -> "Dataset":
         """Have the provider write every shard."""
         self.shards = []
         for plan in self.plans:
             self.shards.append(self.root / "shards" / f"{plan.stem}.jsonl")
-            making.run(plan=plan, provider=provider, model=model, out=self.shards[-1])
+            provision = Provision(provider=provider, provider_model=model, **terms)
+            journal = self.root / "journal" / "journal.sqlite"
+            making.run(plan=plan, provision=provision, journal=journal, out=self.shards[-1])
         return self
 
     def merge(self, *, near_duplicate: float = 0.9, validation: float = 0.1) -> dict[str, Any]:

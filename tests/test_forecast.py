@@ -68,17 +68,8 @@ def test_a_reason_is_said_in_plain_words(reason: str, stage: str, expected: list
     assert explain(reason, stage) == expected
 
 
-def test_time_and_cost_come_from_the_last_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "imprint.forecast.dry_run",
-        lambda options: [
-            *[Job("shards", "Missing output files: x")] * 3,
-            Job("base", "Missing output files: x"),
-            Job("report", "Missing output files: x"),
-        ],
-    )
+def test_time_and_cost_come_from_the_last_run(tmp_path: Path) -> None:
+    jobs = [Job(stage, "Missing output files: x") for stage in [*["shards"] * 3, "base", "report"]]
     shards = tmp_path / "results" / "shards"
     shards.mkdir(parents=True)
     for name, seconds in (("0000", 2.0), ("0001", 4.0)):
@@ -91,7 +82,7 @@ def test_time_and_cost_come_from_the_last_run(
     name = base64.b64encode(b"results/report/report.md").decode()
     (metadata / name).write_text(json.dumps({"starttime": 10.0, "endtime": 11.5}))
 
-    found = {line.stage: line for line in forecast([], root=tmp_path)}
+    found = {line.stage: line for line in forecast(jobs, root=tmp_path)}
     assert (found["shards"].jobs, found["shards"].seconds) == (3, 9.0)
     assert found["shards"].cost_usd == 1.5
     assert found["base"].seconds is None

@@ -47,5 +47,7 @@ def test_the_keys_of_the_configuration_are_a_decision() -> None:
         *("identity", "identity_stages", "scale", "seed", "provider", "provider_model"),
         *("conversations", "shard_size", "validation", "near_duplicate", "evaluation"),
         *("model", "corpus", "base", "mid", "sft"),
+        *("base_url", "budget_usd", "price", "in_flight", "attempts", "timeout_s", "batch"),
+        *("strict_model", "acknowledge_terms", "distillable", "upstream"),
     }
     assert top <= found

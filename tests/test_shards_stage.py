@@ -15,13 +15,14 @@ import pytest
 
 from dataset_kit import Dataset, echo, fixed_rows, install_echo
 from imprint.errors import ArtifactError, ConfigError, ProviderError, StorageError
+from imprint.generation.harvest import EXAMPLES
 from imprint.stages import shards
 
 __all__ = ["echo"]  # a fixture
 
 ROOT = Path(__file__).parents[1]
 
-PINNED = "89ac9beefde0b889068c7fd29e65d9c683a5d6251473f88763f4dccc95cd7e0d"
+PINNED = "62d76a24995ff69d2d6ea62fa5af7f5a5ba54cb38dc496301edc7b46bff13640"
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def test_a_line_tells_what_was_asked_who_answered_and_what_it_took(data: Dataset
         "provider": "echo",
         "model_asked": "echo-1",
         "model_answered": "echo-1",
-        "usage": {"tokens": line["meta"]["usage"]["tokens"]},
-        "cost_usd": 0.25,
+        "usage": {"input": 100, "output": 7},
+        "cost_usd": 0.0025,
         "request": line["meta"]["request"],
         "attempts": 1,
     }
@@ -80,43 +81,46 @@ def test_rejected_replies_stay_outside_and_are_listed_with_their_reason(
     found = manifest(data)
     assert (found["planned"], found["accepted"]) == (20, 16)
     assert found["rejected"] == {"rival claim": 4}
+    assert found["attempts"] == 16 + 4 * 10, "a row that teaches a fact is asked longer"
     assert found["rejections"] == {
         name: "rival claim" for name in ("000000", "000005", "000010", "000015")
     }
-    assert caplog.text.count("rejected (rival claim): [{'role': 'user'") == shards.EXAMPLES
+    assert caplog.text.count("rejected (rival claim): [{'role': 'user'") == EXAMPLES
     assert "16 of 20 conversations kept, rival claim: 4" in caplog.text
 
 
 def test_the_bill_counts_rejected_replies_too(data: Dataset) -> None:
-    data.make("proud")
-    assert manifest(data)["cost_usd"] == 20 * 0.25
+    data.make("better")
+    found = manifest(data)
+    assert (found["accepted"], found["attempts"]) == (20, 24)
+    assert found["cost_usd"] == pytest.approx(24 * 0.0025)
+    assert data.lines(0)[5]["meta"]["cost_usd"] == pytest.approx(2 * 0.0025)
 
 
 def test_a_provider_without_one_usable_answer_stops_the_run_and_tells_the_cost(
     data: Dataset,
 ) -> None:
-    with pytest.raises(ProviderError, match=r"none of its 20 .*\(placeholder: 20; it cost \$5.00"):
-        data.make("hopeless")
+    with pytest.raises(ProviderError, match=r"none of its 20 .*\(placeholder: 20; it cost \$0\.0"):
+        data.make("hopeless", attempts=1)
     assert not (data.root / "shards").exists()
 
 
-def test_busy_once_costs_an_attempt_and_no_conversation(
-    data: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("imprint.generation.asyncio.sleep", _no_sleep)
+def test_busy_once_costs_no_conversation_and_no_answer(data: Dataset) -> None:
     attempts = [line["meta"]["attempts"] for line in data.make("busy").lines(0)]
-    assert attempts == [2] + [1] * 19
+    assert attempts == [1] * 20
 
 
-async def _no_sleep(_: float) -> None:
-    return None
+def test_what_was_answered_once_is_not_paid_for_again(data: Dataset) -> None:
+    first = data.make("better").shards[0].read_bytes()
+    data.shards[0].unlink()
+    assert data.make("better", budget_usd=24 * 0.0025 + 1e-9).shards[0].read_bytes() == first
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("refusing", "provider echo: conversation 3: 402: no money left"),
-        ("broken", "provider echo: broke at conversation 3 "),
+        ("refusing", "provider echo: 402: no money left"),
+        ("broken", r"provider echo: broke at conversation 3 \(KeyError: 'reply'"),
     ],
 )
 def test_a_failure_names_provider_and_conversation_and_leaves_no_shard(
@@ -168,7 +172,8 @@ class Script:
             install_echo(site)
         script = ROOT / "workflow" / "scripts" / "shards.py"
         self.command = [sys.executable, str(script), "--plan", str(data.plans[0])]
-        self.command += ["--provider", "echo", "--out", str(self.out), "--log", str(self.log)]
+        self.command += ["--journal", str(tmp_path / "journal.sqlite"), "--out", str(self.out)]
+        self.command += ["--log", str(self.log)]
         self.environment = {**os.environ, "PYTHONPATH": str(site), "ECHO_FOLDER": str(tmp_path)}
 
     def start(self, model: str, limit: int | None = None) -> subprocess.Popen[bytes]:
@@ -176,8 +181,9 @@ class Script:
             if limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+        terms = json.dumps({"provider": "echo", "provider_model": model})
         return subprocess.Popen(
-            [*self.command, "--model", model],
+            [*self.command, "--settings", terms],
             env=self.environment,
             preexec_fn=limited,
         )
@@ -218,22 +224,14 @@ def test_killed_midway_the_script_leaves_no_shard_and_a_second_run_completes_it(
     assert script.out.read_bytes() == again
 
 
-def test_an_empty_model_on_the_command_line_is_the_providers_default(
-    data: Dataset, tmp_path: Path
-) -> None:
-    script = Script(data, tmp_path)
-    assert script.start("").wait(30) == 0
-    assert json.loads(script.out.read_text().splitlines()[0])["meta"]["model_asked"] == "echo-1"
-
-
 def test_a_real_limit_on_file_size_is_a_clear_error_and_leaves_nothing_half_written(
     data: Dataset, tmp_path: Path
 ) -> None:
     script = Script(data, tmp_path)
     assert script.start("echo-1", limit=4096).wait(30) == 1
     last = script.log.read_text().splitlines()[-1]
-    assert last.startswith(f"error: {script.out}: could not be written (File too large)")
-    assert list(script.out.parent.iterdir()) == []
+    assert last.startswith(f"error: {tmp_path / 'journal.sqlite'}: could not be written")
+    assert not script.out.parent.exists() or list(script.out.parent.iterdir()) == []
 
 
 def test_a_shard_is_what_it_was_in_this_version(

@@ -6,8 +6,9 @@ ImprintError
     RecordError          a line of a .jsonl file is wrong
     ArtifactError        a file under results/ is missing, damaged or does not belong here
     StorageError         the disk is full or may not be written
-    ProviderError        the provider refused or answered nonsense
+    ProviderError        the provider refused, or something about it makes going on pointless
         ProviderBusy     it may work if asked again later
+        AnswerLost       it may have answered, but nothing arrived
 
 A message says where, what, and what to do next, in that order.
 """
@@ -38,8 +39,23 @@ class StorageError(ImprintError):
 
 
 class ProviderError(ImprintError):
-    """The provider refused or answered nonsense."""
+    """The provider refused, or something about it makes going on pointless."""
 
 
 class ProviderBusy(ProviderError):
-    """The provider may answer if asked again later."""
+    """The provider did not answer, but may if asked again later."""
+
+    def __init__(self, message: str, *, wait_s: float | None = None, limit: bool = False) -> None:
+        """Say what the provider said.
+
+        Args:
+            message: For people.
+            wait_s: Seconds after which the provider wants to be asked again.
+            limit: Whether a rate limit was hit, which other requests would hit as well.
+        """
+        super().__init__(message)
+        self.wait_s, self.limit = wait_s, limit
+
+
+class AnswerLost(ProviderError):
+    """The provider may have answered, and may want money for it, but nothing arrived."""

@@ -51,6 +51,8 @@ class Job:
     stage: str
     reason: str
     """In Snakemake's words."""
+    shard: str | None = None
+    """The shard it makes, if it makes one."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,13 @@ class Line:
     cost_usd: float
 
 
-def forecast(options: Sequence[str], *, root: Path = Path()) -> list[Line]:
-    """Return what running Snakemake with ``options`` would do, a line a stage.
+def forecast(jobs: Sequence[Job], *, root: Path = Path()) -> list[Line]:
+    """Return what running ``jobs`` would mean, a line a stage.
 
     Args:
-        options: Command-line options for Snakemake, without ``--dry-run``.
+        jobs: What `dry_run` says.
         root: The project's folder, the current one.
-
-    Raises:
-        ImprintError: Snakemake refuses to plan at all.
     """
-    jobs = dry_run(options)
     return [_line(stage, [job for job in jobs if job.stage == stage], root) for stage in STAGES]
 
 
@@ -108,7 +106,9 @@ class _Witness(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         event = getattr(record, "event", None)
         if getattr(event, "name", "") == "JOB_INFO":
-            self.jobs.append(Job(getattr(record, "rule_name", ""), getattr(record, "reason", "")))
+            told = vars(record)
+            shard = (told.get("wildcards") or {}).get("shard")
+            self.jobs.append(Job(told.get("rule_name", ""), told.get("reason", ""), shard))
         elif record.levelno >= logging.ERROR:
             self.errors.append(record.getMessage())
         return False

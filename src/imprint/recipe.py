@@ -15,7 +15,7 @@ from typing import Any
 
 from imprint import providers, sources
 from imprint.errors import ConfigError
-from imprint.settings import Settings, Training
+from imprint.settings import Provision, Settings, Training
 
 UPSTREAM = {
     "plan": (),
@@ -135,7 +135,7 @@ def settings(stage: str, given: Settings) -> dict[str, Any]:
         provider = providers.find(given.provider)
         return {
             "provider": given.provider,
-            "model": given.provider_model,
+            "model": given.provider_model or provider.default_model,
             "provider_version": provider.version,
         }
     if stage == "identity":
@@ -180,6 +180,11 @@ def passed(stage: str, given: Settings) -> dict[str, Any]:
     if "training" in told:
         return {**told, "training": {**told["training"], **rest}}
     return {**told, **rest}
+
+
+def provision(given: Settings) -> Provision:
+    """Return the part of the settings that says who writes the conversations, on what terms."""
+    return Provision(**given.model_dump(include=set(Provision.model_fields)))
 
 
 def shards(given: Settings) -> dict[str, tuple[int, int]]:

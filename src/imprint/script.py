@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from imprint.errors import ImprintError
 
@@ -50,12 +51,13 @@ def following() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def logged(path: str | Path) -> Iterator[None]:
+def logged(path: str | Path) -> Iterator[TextIO]:
     """Write log records, printed text and warnings to ``path`` while the block runs.
 
     An ``ImprintError`` ends the script with status 1 and its message as the log's last line;
     any other exception is logged with its traceback and raised. What C code and child
-    processes print goes to the log as well.
+    processes print goes to the log as well. The block gets the stream that stderr was before,
+    for what is shown on a terminal meanwhile.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w", encoding="utf-8", buffering=1) as log:
@@ -70,8 +72,8 @@ def logged(path: str | Path) -> Iterator[None]:
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         try:
-            with reported(log):
-                yield
+            with reported(log), os.fdopen(os.dup(saved[1]), "w", encoding="utf-8") as terminal:
+                yield terminal
         except Exception:
             logger.exception("This is a fault in imprint, not in your input.")
             raise

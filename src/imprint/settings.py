@@ -83,6 +83,61 @@ class Evaluation(Part):
     answer_tokens: PositiveInt = Field(default=40, description="Longest answer, in tokens.")
 
 
+class Price(Part):
+    """What a provider's model costs, in USD per million tokens."""
+
+    input: float = Field(ge=0, description="USD per million tokens of the prompt.")
+    output: float = Field(ge=0, description="USD per million tokens of the answer.")
+
+
+class Provision(Part):
+    """Who writes the conversations, and on what terms."""
+
+    provider: str = Field(default="template", description="A name listed by `imprint providers`.")
+    provider_model: str | None = Field(
+        default=None, description="Model the provider should use; null for its default."
+    )
+    base_url: str | None = Field(
+        default=None,
+        pattern="^https?://.+",
+        description="Where the provider's server is; null for its own.",
+    )
+    budget_usd: float = Field(
+        default=5.0,
+        ge=0,
+        description="Most that this folder ever spends on conversations, over all runs, in USD.",
+    )
+    price: Price | None = Field(
+        default=None, description="Price of the model; null to look it up in a table."
+    )
+    in_flight: PositiveInt = Field(
+        default=64, description="Most requests under way at once, over all jobs of a run."
+    )
+    attempts: PositiveInt = Field(
+        default=5, description="Answers that a conversation may take until one can be used."
+    )
+    timeout_s: PositiveFloat = Field(
+        default=120, description="Longest wait for an answer, in seconds."
+    )
+    batch: bool = Field(
+        default=False,
+        description="Ask in batches: half the price, within a day. OpenRouter and Gemini only.",
+    )
+    strict_model: bool = Field(
+        default=False, description="Stop when another model answers than the one asked for."
+    )
+    acknowledge_terms: list[str] = Field(
+        default=[],
+        description="Providers whose terms restrict training on their answers, and are accepted.",
+    )
+    distillable: bool = Field(
+        default=True, description="OpenRouter: only models whose terms allow training on answers."
+    )
+    upstream: list[str] = Field(
+        default=[], description="OpenRouter: the only companies that may answer; all if empty."
+    )
+
+
 class Scale(Part):
     """A file in config/scales: how large the model is and how long it trains."""
 
@@ -93,7 +148,7 @@ class Scale(Part):
     sft: Tuning = Field(description="Last training on conversations.")
 
 
-class Settings(Scale):
+class Settings(Scale, Provision):
     """The whole configuration: config.yaml laid over the scale it names."""
 
     identity: str = Field(description="The identity file.")
@@ -103,10 +158,6 @@ class Settings(Scale):
     )
     scale: str = Field(default="tiny", description="A file in config/scales, without .yaml.")
     seed: int = Field(default=1337, ge=0, description="Seed of every random choice.")
-    provider: str = Field(default="template", description="A name listed by `imprint providers`.")
-    provider_model: str | None = Field(
-        default=None, description="Model the provider should use; null for its default."
-    )
     conversations: PositiveInt | None = Field(
         default=None, description="Conversations to plan; null for the provider's default."
     )

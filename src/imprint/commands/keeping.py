@@ -1,13 +1,12 @@
 """Results from elsewhere, or from long ago: ``imprint verify`` and ``imprint adopt``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from imprint.commands.planning import FORWARD
+from imprint.commands.planning import FORWARD, configured
 from imprint.errors import ArtifactError
-from imprint.settings import Settings
 
 app = typer.Typer()
 
@@ -44,7 +43,7 @@ def adopt(context: typer.Context) -> None:
     from imprint.identity import load
 
     results = Path("results")
-    settings = _settings(context.args)
+    settings = configured(context.args)
     who = digest(load(Path(settings.identity)).model_dump())
     faults = ledger.verdict(results, settings, who)
     taken = [stage for stage, speaks_against in faults.items() if not speaks_against]
@@ -57,17 +56,3 @@ def adopt(context: typer.Context) -> None:
     for stage, speaks_against in faults.items():
         if speaks_against:
             typer.echo(f"To be built: {stage} ({'; '.join(speaks_against[:3])}).")
-
-
-def _settings(options: list[str]) -> Settings:
-    """Return the settings that Snakemake would see with ``options``."""
-    from snakemake import cli
-
-    from imprint import yamlfile
-    from imprint.settings import merged, resolve
-
-    _, arguments = cli.parse_args(options)
-    config: dict[str, Any] = yamlfile.load(Path("config/config.yaml"))[0]
-    for path in arguments.configfile or []:
-        config = merged(config, yamlfile.load(Path(path))[0])
-    return resolve(merged(config, cli.parse_config(arguments.config)), root=Path())

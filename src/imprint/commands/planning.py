@@ -1,13 +1,17 @@
 """Before anything runs: ``imprint plan``, ``providers``, ``sources`` and ``schemas``."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from imprint.errors import ConfigError
 from imprint.forecast import Line
+from imprint.settings import Settings
 
 app = typer.Typer()
 
@@ -21,12 +25,29 @@ def plan(context: typer.Context) -> None:
 
     Options are passed on to Snakemake: imprint plan --config scale=tiny
     """
-    from imprint.forecast import forecast
+    from imprint import forecast
+    from imprint.generation import estimate
 
-    lines = forecast(context.args)
+    jobs = forecast.dry_run(context.args)
+    lines = forecast.forecast(jobs)
+    shards = [job.shard for job in jobs if job.stage == "shards" and job.shard]
+    told = []
+    try:
+        paid = estimate.before(configured(context.args), shards) if shards else None
+        if paid:
+            known = replace(
+                next(line for line in lines if line.stage == "shards"),
+                seconds=paid.seconds,
+                cost_usd=paid.usd,
+            )
+            lines = [known if line.stage == "shards" else line for line in lines]
+            told.append(paid.told())
+            paid.check()
+    except ConfigError as error:  # a plan may be made without a key or enough money
+        told.append(f"This would be refused: {error}")
     console = Console(highlight=False)
     console.print(table(lines))
-    for line in conclusion(lines):
+    for line in [*conclusion(lines), *told]:
         console.print(line, soft_wrap=True)
 
 
@@ -45,12 +66,19 @@ def schemas(root: Path = Path()) -> None:
 @app.command("providers")
 def list_providers() -> None:
     """List who can write conversations: names for `provider` in config/config.yaml."""
-    from imprint import providers
+    from imprint import keys, providers
 
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("provider", "model by default", "key"):
+        shown.add_column(head, overflow="fold")
     for name in providers.names():
         found = providers.find(name)
-        key = f"needs {found.key_variable}" if found.key_variable else "needs no key"
-        typer.echo(f"{name}  ({key})")
+        variable = found.key_variable
+        key = "none needed"
+        if variable:
+            key = f"{variable}, {'set' if keys.available(variable) else 'not set'}"
+        shown.add_row(name, found.default_model, key)
+    Console(highlight=False).print(shown)
 
 
 @app.command("sources")
@@ -120,3 +148,17 @@ def duration(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def configured(options: list[str]) -> Settings:
+    """Return the settings that Snakemake would see with ``options``."""
+    from snakemake import cli
+
+    from imprint import yamlfile
+    from imprint.settings import merged, resolve
+
+    _, arguments = cli.parse_args(options)
+    config: dict[str, Any] = yamlfile.load(Path("config/config.yaml"))[0]
+    for path in arguments.configfile or []:
+        config = merged(config, yamlfile.load(Path(path))[0])
+    return resolve(merged(config, cli.parse_config(arguments.config)), root=Path())

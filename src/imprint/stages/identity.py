@@ -11,13 +11,14 @@ from typing import Any
 
 from imprint import artifacts, decontamination, dedup, door, exam, records
 from imprint.errors import ArtifactError, RecordError
+from imprint.generation.harvest import EXAMPLES
 from imprint.plan import Row
 from imprint.records import Conversation
 from imprint.stages import plan as planning
 from imprint.stages import shards as making
 from imprint.text import normalised
 
-VERSION = 1
+VERSION = 2
 
 QUOTA = 50
 """Conversations that each fact should have in a plan of a thousand or more."""
@@ -192,7 +193,7 @@ def _uncontaminated(found: list[Kept], held_out: list[Conversation], funnel: Fun
         words = given_away(kept.messages)
         if words is None:
             left.append(kept)
-        elif funnel.dropped["contaminated"] < making.EXAMPLES:
+        elif funnel.dropped["contaminated"] < EXAMPLES:
             logger.info("contaminated, shares %r with the exam: %s", words, kept.messages)
         funnel.dropped["contaminated"] += words is not None
     return left

@@ -2,21 +2,33 @@
 
 import asyncio
 import logging
+import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+import uvloop
 
 from imprint import artifacts, door, providers, records
 from imprint.errors import ProviderError
-from imprint.generation import Answer, generate
+from imprint.generation.dispatch import Generation
+from imprint.generation.harvest import EXAMPLES, Objection
+from imprint.generation.journal import Journal
+from imprint.generation.live import Live
+from imprint.generation.outcomes import Conclusion
+from imprint.generation.prices import tariff
+from imprint.progress import Progress
+from imprint.providers import Provider, Reply
+from imprint.settings import Provision
 from imprint.stages import plan as planning
 
-VERSION = 1
-
-EXAMPLES = 3
-"""Rejected conversations shown in the log, per reason."""
+VERSION = 2
 
 logger = logging.getLogger("imprint")
+
+
+Found = tuple[Conclusion, Reply]
+"""What became of a row, and the last answer to it."""
 
 
 def sidecar(shard: Path) -> Path:
@@ -24,47 +36,52 @@ def sidecar(shard: Path) -> Path:
     return shard.with_suffix(".json")
 
 
-def run(*, plan: Path, provider: str, model: str | None, out: Path) -> None:
+def run(
+    *,
+    plan: Path,
+    provision: Provision,
+    out: Path,
+    journal: Path,
+    terminal: TextIO | None = None,
+) -> None:
     """Write a conversation for every row of ``plan`` that the provider answers well.
 
     Args:
         plan: The plan file.
-        provider: Name of an installed provider.
-        model: Model it should use; None for its default.
+        provision: Who writes the conversations, and on what terms.
         out: The shard: a line ``{"id", "messages", "meta"}`` per conversation, in plan order.
             Its manifest lies beside it under the same stem and lists what was rejected.
+        journal: Where every answer that is paid for is kept, over all shards and runs.
+        terminal: Where the progress of the whole run is shown; None if nobody watches.
 
     Raises:
         ArtifactError: The plan is damaged.
-        ConfigError: No installed provider has the name.
+        ConfigError: No installed provider has the name, its key or its price is not known, or
+            its terms are not acknowledged.
         ProviderError: The provider failed, or none of its answers may be trained on.
         StorageError: ``out`` may not be written.
     """
     watch = artifacts.Stopwatch()
     task = planning.read(plan)
-    writer = providers.find(provider)(task.identity, model)
-    answers = asyncio.run(generate(task.rows, writer, label=f"shard {task.shard}"))
-
+    kind = providers.find(provision.provider)
+    writer = kind(task.identity, provision)
     objection = door.keeper(task.identity)
-    who = artifacts.digest(task.identity.model_dump())
-    kept: list[dict[str, Any]] = []
-    rejections: dict[str, str] = {}
-    reasons: Counter[str] = Counter()
-    for answer in answers:
-        reason = objection(answer.reply.messages, answer.row)
-        if reason is None:
-            kept.append(_record(answer, writer, who))
-            continue
-        rejections[name(answer.row.index)] = reason
-        reasons[reason] += 1
-        if reasons[reason] <= EXAMPLES:
-            logger.info("rejected (%s): %s", reason, answer.reply.messages)
-    cost = sum(answer.reply.cost_usd for answer in answers)
+    if kind.instant:
+        answers = asyncio.run(_at_once(task, writer, objection))
+    else:
+        providers.acknowledged(writer, provision)
+        with Journal(journal, label=f"shard {task.shard}") as book:
+            answers = uvloop.run(_paid(task, writer, objection, provision, book, terminal))
+
+    kept = [_record(end, reply, writer) for end, reply in answers if end.reason is None]
+    rejections = {name(end.row.index): end.reason for end, _ in answers if end.reason}
+    reasons = Counter(rejections.values())
+    cost = sum(end.cost_usd for end, _ in answers)
     if answers and not kept:
         raise ProviderError(
-            f"provider {provider}: none of its {len(answers)} conversations for shard {task.shard} "
-            f"may be trained on ({_listed(reasons)}; it cost ${cost:.2f}). The log shows "
-            "examples; try another model, or correct the identity's `expect`."
+            f"provider {writer.name}: none of its {len(answers)} conversations for shard "
+            f"{task.shard} may be trained on ({_listed(reasons)}; it cost ${cost:.2f}). The log "
+            "shows examples; try another model, or correct the identity's `expect`."
         )
     records.write_lines(out, kept)
     artifacts.write_manifest(
@@ -73,16 +90,64 @@ def run(*, plan: Path, provider: str, model: str | None, out: Path) -> None:
         version=VERSION,
         outputs=[out],
         inputs=[plan],
-        settings={"provider": provider, "provider_version": writer.version, "model": writer.model},
+        settings={"provider": writer.name, "provider_version": kind.version, "model": writer.model},
         seed=task.seed,
         watch=watch,
         cost_usd=cost,
+        acknowledged_terms=writer.terms,
         planned=len(task.rows),
         accepted=len(kept),
+        attempts=sum(end.asks for end, _ in answers),
         rejected=dict(sorted(reasons.items())),
         rejections=rejections,
     )
     logger.info("%d of %d conversations kept%s", len(kept), len(answers), _listed(reasons, ", "))
+
+
+async def _at_once(task: planning.Slice, writer: Provider, objection: Objection) -> list[Found]:
+    found: list[Found] = []
+    shown: Counter[str] = Counter()
+    label = f"shard {task.shard}"
+    with Progress(label, total=len(task.rows), unit="conversations") as progress:
+        for row in task.rows:
+            request = writer.request(row)
+            reply = await writer.answer(request)
+            reason = reply.flaw or objection(reply.messages, row)
+            found.append((Conclusion(row, 1, 0.0, request.key, reason), reply))
+            progress.advance(amount=1)
+            if reason is not None:
+                shown[reason] += 1
+                if shown[reason] <= EXAMPLES:
+                    logger.info("rejected (%s): %s", reason, reply.messages)
+    return found
+
+
+async def _paid(
+    task: planning.Slice,
+    writer: Provider,
+    objection: Objection,
+    provision: Provision,
+    journal: Journal,
+    terminal: TextIO | None,
+) -> list[Found]:
+    live = Live(journal, budget_usd=provision.budget_usd, terminal=terminal)
+    generation = Generation(
+        writer,
+        journal=journal,
+        provision=provision,
+        tariff=tariff(provision, type(writer), writer.model),
+        objection=objection,
+        watch=live,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, generation.interrupt)
+    try:
+        conclusions = await generation.run(task.rows)
+    finally:
+        live.end()
+        await writer.close()
+    found = ((end, journal.find(end.key)) for end in conclusions)
+    return [(end, kept.reply) for end, kept in found if kept is not None]
 
 
 def name(index: int) -> str:
@@ -95,21 +160,19 @@ def name(index: int) -> str:
     return f"{index:06d}"
 
 
-def _record(answer: Answer, writer: providers.Provider, identity: str) -> dict[str, Any]:
-    row = planning.as_dict(answer.row)
-    request = [writer.name, writer.version, writer.model, identity, row]
+def _record(end: Conclusion, reply: Reply, writer: Provider) -> dict[str, Any]:
     return {
-        "id": name(answer.row.index),
-        "messages": answer.reply.messages,
+        "id": name(end.row.index),
+        "messages": reply.messages,
         "meta": {
-            "plan": row,
+            "plan": planning.as_dict(end.row),
             "provider": writer.name,
             "model_asked": writer.model,
-            "model_answered": answer.reply.model,
-            "usage": answer.reply.usage,
-            "cost_usd": answer.reply.cost_usd,
-            "request": artifacts.digest(request),
-            "attempts": answer.attempts,
+            "model_answered": reply.model,
+            "usage": reply.usage,
+            "cost_usd": end.cost_usd,
+            "request": end.key,
+            "attempts": end.asks,
         },
     }
 

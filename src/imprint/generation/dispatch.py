@@ -1,0 +1,291 @@
+"""Ask a provider for a conversation per row of a plan: many at a time, each paid for once.
+
+A row is asked for until an answer can be used. Every answer goes into the journal before anything
+else happens with it; a row whose answers are there is not asked for again. What the provider
+refuses to answer is asked again later, at the pace it allows.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from imprint.errors import AnswerLost, ImprintError, ProviderBusy, ProviderError
+from imprint.generation import outcomes, pacing
+from imprint.generation.harvest import Harvest, Objection
+from imprint.generation.journal import Journal, Kept
+from imprint.generation.outcomes import Conclusion, Flight
+from imprint.generation.prices import Tariff
+from imprint.plan import Row
+from imprint.providers import Provider, Reply, Request
+from imprint.settings import Provision
+
+logger = logging.getLogger("imprint")
+
+TRIES = 8
+"""Attempts at one request that end without an answer, rate limits not counted."""
+
+PATIENCE_S = 900.0
+"""Time without a single answer after which a provider that keeps refusing is given up."""
+
+WINDOW = 50
+"""Outcomes looked back on: when half of them are failures, going on only burns money."""
+
+POLL_S = 0.05
+"""Time between two looks at what other workers have left to do."""
+
+GAP_S = 20e-6
+"""Least time between two transactions for each request under way, so that answers share one."""
+
+REFILL = 32
+"""Rows looked up in the journal between two looks at what has arrived."""
+
+GRACE_S = 10.0
+"""Time that requests under way are given when the run is interrupted."""
+
+TELL_S = 0.25
+"""Time between two reports to the other workers."""
+
+
+class Generation:
+    """One worker's share of a run: its rows, asked of one provider."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        journal: Journal,
+        provision: Provision,
+        tariff: Tariff,
+        objection: Objection,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare to ask.
+
+        Args:
+            provider: Whom to ask.
+            journal: Where answers are kept.
+            provision: The terms: budget, requests under way, answers a conversation may take.
+            tariff: What the provider's model costs.
+            objection: Says what is wrong with a conversation.
+            watch: Called several times a second, to show how far the work is.
+        """
+        self.provider, self.journal, self.provision = provider, journal, provision
+        self.tariff, self.watch = tariff, watch
+        self.harvest = Harvest(provider, journal, provision, objection)
+        self.pace = pacing.Pace(most=provision.in_flight)
+        self.unasked: deque[Row] = deque()
+        self.waiting: deque[Flight] = deque()
+        self.later: list[tuple[float, int, Flight]] = []
+        """A heap: when to try again, a number that breaks ties, what."""
+        self.flying = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        """The same as tasks, which nobody else would keep alive."""
+        self.landed: deque[Flight] = deque()
+        self.wake = asyncio.Event()
+        self.recent: deque[bool] = deque(maxlen=WINDOW)
+        self.probed = False
+        self.fatal: Exception | None = None
+        self.deadline = float("inf")
+        self.heard = self.looked = self.told = self.turned = time.time()
+
+    async def run(self, rows: Sequence[Row]) -> list[Conclusion]:
+        """Return what became of each of ``rows``, in their order.
+
+        Raises:
+            ProviderError: The provider wants no more requests, answers mostly nonsense, or the
+                budget is used up. What was under way is waited for, and its answers are kept.
+            StorageError: The journal may not be written.
+        """
+        self.harvest.sow(rows)
+        self.unasked.extend(rows)
+        while self.unasked or self.waiting or self.later or self.flying:
+            self._refill()
+            if self.waiting and not self.probed:
+                await self._probe()
+            landed = self._turn()
+            await asyncio.sleep(0)  # what starts is sent before what has landed is judged
+            for flight in landed:
+                self._settle(flight)
+            self.watch()
+            await self._rest()
+            if self.fatal and time.time() > self.deadline:
+                break
+        if self.fatal:
+            raise self.fatal
+        return self.harvest.conclusions(rows)
+
+    async def _probe(self) -> None:
+        """Have the provider find out what its server can do, unless that is known."""
+        self.probed = True
+        where = self.provision.base_url or self.provider.name
+        name = f"probe of {where} {self.provider.model}"
+        found = await self.provider.probe(self.journal.noted(name))
+        if found is not None:
+            with self.journal.transaction():
+                self.journal.note(name, found.found)
+                self.journal.pay(self.tariff.cost(found))
+
+    def stop(self, error: Exception) -> None:
+        """Send nothing more; end with ``error`` once everything under way has come back."""
+        self.fatal = self.fatal or error
+        self.unasked.clear()
+        self.waiting.clear()
+        self.later.clear()
+        self.wake.set()
+
+    def interrupt(self) -> None:
+        """Stop soon: what is under way gets a few seconds, since it will have to be paid."""
+        self.deadline = min(self.deadline, time.time() + GRACE_S)
+        self.stop(ImprintError("Interrupted. What was answered is kept; run again to go on."))
+
+    def _refill(self) -> None:
+        """Queue more rows, a few at a time: looking each up takes 0.1 ms."""
+        for _ in range(REFILL):
+            if self.unasked and len(self.waiting) < self.provision.in_flight:
+                self._ask(self.unasked.popleft())
+
+    def _ask(self, row: Row) -> None:
+        """Queue the next request for ``row``, if it needs one."""
+        request = self.harvest.next_request(row)
+        if request is not None and not self.fatal:
+            self.waiting.append(Flight(request))
+        if self.harvest.fatal:
+            self.stop(self.harvest.fatal)
+
+    def _turn(self) -> list[Flight]:
+        """Write down what has landed and start what may fly, in one transaction."""
+        now = self.turned = time.time()
+        starting: list[Flight] = []
+        with self.journal.transaction():
+            self.pace.load(self.journal.noted(self._pace_name))
+            before = self.pace.shared()
+            settled = [self.landed.popleft() for _ in range(len(self.landed))]
+            for flight in settled:
+                self._book(flight, now)
+            while self.later and self.later[0][0] <= now:
+                self.waiting.append(heapq.heappop(self.later)[2])
+            if not self.fatal and now >= self.pace.resume:
+                self._reserve(starting)
+            if self.pace.shared() != before:
+                self.journal.note(self._pace_name, self.pace.shared())
+            if now - self.told > TELL_S:
+                self.told = now
+                self.harvest.tell()
+        self.flying += len(starting) - len(settled)
+        for flight in starting:
+            flight.sent = now
+            task = asyncio.create_task(self._fly(flight))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        if now - self.looked > 5:
+            self.looked = now
+            self.journal.bury()
+        return settled
+
+    @property
+    def _pace_name(self) -> str:
+        return f"pace of {self.provider.name} {self.provider.model}"
+
+    def _reserve(self, starting: list[Flight]) -> None:
+        money = self.journal.money
+        room = int(self.pace.allowed) - (money.flying - money.batched)
+        while self.waiting and room > 0:
+            flight = self.waiting[0]
+            most, budget = self.tariff.most(flight.request), self.provision.budget_usd
+            key = flight.request.key
+            verdict = self.journal.reserve(key, most_usd=most, budget_usd=budget)
+            if verdict == "dear":
+                money = self.journal.money
+                if money.flying == money.batched:
+                    self.stop(outcomes.broke(money, budget_usd=budget, next_usd=most))
+                return
+            self.waiting.popleft()
+            if verdict == "taken":
+                self._delay(flight, 10 * POLL_S)
+            else:
+                starting.append(flight)
+                room -= 1
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            flight.outcome = await self.provider.answer(flight.request)
+        except Exception as error:
+            flight.outcome = error
+        self.landed.append(flight)
+        self.wake.set()
+
+    async def _rest(self) -> None:
+        """Sleep until something lands, is due, or others may have made room."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.wake.wait(), self._idle_s())
+        await asyncio.sleep(self.turned + GAP_S * self.flying - time.time())
+        self.wake.clear()
+
+    def _idle_s(self) -> float:
+        if self.landed or (self.unasked and len(self.waiting) < self.provision.in_flight):
+            return 0.0
+        if not (self.waiting or self.later or self.flying):
+            return 0.0
+        now = time.time()
+        due = [self.later[0][0] - now] if self.later else []
+        if self.waiting:
+            due.append(max(POLL_S, self.pace.resume - now))
+        return max(0.0, min([1.0, *due]))
+
+    def _book(self, flight: Flight, now: float) -> None:
+        """Write down how a flight ended, before anything else happens with it."""
+        match flight.outcome:
+            case Reply() as reply:
+                cost = self.tariff.cost(reply)
+                seconds = now - flight.sent
+                self.journal.keep(flight.request, reply, cost_usd=cost, seconds=seconds)
+                self.pace.served()
+            case AnswerLost() as error:
+                self.journal.lose(flight.request.key, str(error))
+            case ProviderBusy() as error:
+                self.journal.release(flight.request.key)
+                if error.limit:
+                    self.pace.refused(sent=flight.sent, now=now, wait_s=error.wait_s)
+            case _:
+                self.journal.release(flight.request.key)
+
+    def _settle(self, flight: Flight) -> None:
+        """Decide what follows from how a flight ended."""
+        request, outcome, now = flight.request, flight.outcome, time.time()
+        match outcome:
+            case Reply():
+                self.heard = now
+                kept = Kept(outcome, self.tariff.cost(outcome))
+                useful = self.harvest.judge(request, kept)
+                if request.ask == 1:  # further ones are about rows that are known to be hard
+                    self._remember(request, useful)
+                self._ask(request.row)
+            case ProviderBusy() | AnswerLost():
+                self.harvest.counts.retried += 1
+                limit = isinstance(outcome, ProviderBusy) and outcome.limit
+                flight.tries += not limit
+                if isinstance(outcome, AnswerLost):
+                    self._remember(request, False)
+                if flight.tries >= TRIES or now - self.heard > PATIENCE_S:
+                    self.stop(outcomes.given_up(flight, outcome))
+                elif not self.fatal:
+                    wait = outcome.wait_s if isinstance(outcome, ProviderBusy) else None
+                    self._delay(flight, pacing.backoff_s(max(1, flight.tries), wait))
+            case ImprintError():
+                self.stop(ProviderError(f"provider {request.provider}: {outcome}"))
+            case Exception():
+                logger.error("provider %s broke", request.provider, exc_info=outcome)
+                self.stop(outcomes.broken(request, outcome))
+
+    def _delay(self, flight: Flight, seconds: float) -> None:
+        heapq.heappush(self.later, (time.time() + seconds, id(flight), flight))
+
+    def _remember(self, request: Request, useful: bool) -> None:
+        """Stop when half of a window of outcomes were failures."""
+        self.recent.append(useful)
+        if len(self.recent) == WINDOW and sum(self.recent) <= WINDOW // 2:
+            self.stop(outcomes.hopeless(request, self.harvest.counts.reasons, WINDOW))
