@@ -79,6 +79,13 @@ def folder(tmp_path: Path) -> Path:
             },
             "coverage": {"name": 1234, "harbour": 999},
             "strategies": {"direct": 2000, "off topic": 881},
+            "bill": {
+                "answers": 3100,
+                "cost_usd": 1.473,
+                "models": {
+                    "qwen/b": {"conversations": 2990, "input": 5, "output": 7, "cost_usd": 1.4}
+                },
+            },
         },
         "sft.json": {
             "stage": "sft",
@@ -175,7 +182,9 @@ def test_the_funnel_and_the_cost_are_told(page: str) -> None:
     assert re.search(r"\| - rejected: rival claim +\| +4 \|", page)
     assert "direct 2,000, off topic 881" in page
     assert re.search(r"\| sft +\| +1 h 2 min \| .*\$12\.50 \| H100 +\| feedbeeffeed +\|", page)
-    assert re.search(r"\| all +\| +1 h 2 min \|", page)
+    assert re.search(r"\| all +\| +1 h 2 min \| +\| +\$13\.97 \|", page)
+    assert "$1.4730 for 3,100 answers, of which 2,946 conversations were kept: $0.000500 " in page
+    assert re.search(r"\| qwen/b +\| +2,990 \| +5 \| +7 \| +\$1\.4000 \|", page)
 
 
 def test_the_columns_of_every_table_stand_below_one_another(page: str) -> None:

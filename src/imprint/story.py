@@ -194,6 +194,30 @@ def funnel(manifest: Manifest) -> str:
     return f"{text}\n\nHow people ask in them: {asked}." if asked else text
 
 
+def bill(manifest: Manifest) -> str:
+    """Say what the conversations cost, model by model; nothing where they were free."""
+    told = manifest.get("bill", {})
+    if not told.get("cost_usd"):
+        return ""
+    kept = manifest["funnel"]["kept"] + manifest["funnel"]["validation"]
+    rows = [
+        [
+            model,
+            f"{counts['conversations']:,}",
+            f"{counts['input']:,}",
+            f"{counts['output']:,}",
+            f"${counts['cost_usd']:.4f}",
+        ]
+        for model, counts in told["models"].items()
+    ]
+    heads = ["model that answered", "conversations", "tokens in", "tokens out", "cost"]
+    return (
+        f"${told['cost_usd']:.4f} for {told['answers']:,} answers, of which {kept:,} conversations "
+        f"were kept: ${told['cost_usd'] / kept:.6f} for each. `imprint journal` shows every answer."
+        f"\n\n{table(heads, rows, right=heads[1:])}"
+    )
+
+
 def work(manifests: Sequence[Manifest]) -> str:
     """Return the table of what each stage took."""
     rows = [
@@ -207,8 +231,11 @@ def work(manifests: Sequence[Manifest]) -> str:
         ]
         for manifest in manifests
     ]
+    paid = sum(manifest.get("bill", {}).get("cost_usd", 0.0) for manifest in manifests)
+    if paid:
+        rows.insert(0, ["shards", "", "", f"${paid:.2f}", "", ""])
     time = sum(manifest["seconds"] for manifest in manifests)
-    cost = sum(manifest.get("cost_usd", 0.0) for manifest in manifests)
+    cost = paid + sum(manifest.get("cost_usd", 0.0) for manifest in manifests)
     rows.append(["all", duration(time), "", f"${cost:.2f}", "", ""])
     heads = ["stage", "time", "memory", "cost", "device", "sha256 of its output"]
     return table(heads, rows, right=heads[1:4])

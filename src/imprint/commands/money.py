@@ -12,7 +12,7 @@ from rich.table import Table
 
 from imprint.errors import ArtifactError
 from imprint.generation import accounts
-from imprint.generation.journal import PATH, Journal
+from imprint.generation.journal import PATH, Journal, Money
 
 app = typer.Typer()
 
@@ -35,32 +35,39 @@ def journal(
             for line in answers(book, conversation):
                 console.print(line, soft_wrap=True, markup=False)
             return
-        console.print(table(accounts.models(book)))
-        money = book.money
-    console.print(f"Spent: ${money.answered_usd:.4f} for {money.answers} answers.")
+        models = accounts.models(book)
+        console.print(table(models))
+        for line in sums(book.money, sum(model["conversations"] for model in models)):
+            console.print(line, soft_wrap=True)
+
+
+def sums(money: Money, conversations: int) -> list[str]:
+    """Return the sentences below the table."""
+    lines = [
+        f"Spent: ${money.answered_usd:.4f} for {money.answers} answers to {conversations} "
+        "conversations."
+    ]
     if money.lost:
-        console.print(
-            f"Counted as spent: ${money.lost_usd:.4f}, the most that {money.lost} requests whose "
-            "answers never arrived can have cost."
+        lines.append(
+            f"Counted as spent: ${money.lost_usd:.4f}, the most that requests without an answer "
+            f"can have cost ({money.lost} so far: interrupted, or lost on the way)."
         )
     if money.flying:
-        console.print(f"Under way: {money.flying} requests, ${money.flying_usd:.4f} at most.")
+        lines.append(f"Under way: {money.flying} requests, ${money.flying_usd:.4f} at most.")
+    return lines
 
 
 def table(models: list[dict[str, Any]]) -> Table:
     """Return what each model did as a table, a row a model."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("provider")
     shown.add_column("model", overflow="fold")
-    heads = ("answers", "conversations", "flawed", "tokens in", "tokens out", "USD", "seconds each")
+    heads = ("answers", "flawed", "tokens in", "out", "USD", "s each")
     for head in heads:
-        shown.add_column(head, justify="right")
+        shown.add_column(head, justify="right", no_wrap=True)
     for row in models:
-        counts = [row["answers"], row["conversations"], row["flawed"], row["input"], row["output"]]
-        cells = [f"{count:,}" for count in counts]
-        shown.add_row(
-            row["provider"], row["model"], *cells, f"{row['usd']:.4f}", f"{row['seconds']:.1f}"
-        )
+        cells = [f"{row[key]:,}" for key in ("answers", "flawed", "input", "output")]
+        name = f"{row['provider']}: {row['model']}"
+        shown.add_row(name, *cells, f"{row['usd']:.4f}", f"{row['seconds']:.1f}")
     return shown
 
 

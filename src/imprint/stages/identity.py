@@ -134,6 +134,7 @@ def run(
         seed=seed,
         watch=watch,
         funnel=counts,
+        bill=making.bill(shards),
         coverage={fact.id: coverage[fact.id] for fact in who.facts},
         strategies=dict(sorted(strategies.items())),
     )

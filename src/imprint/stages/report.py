@@ -65,6 +65,7 @@ def page(
             filter(None, [picture if curves else "", story.learning(manifests)])
         ),
         "What it learned from": story.funnel(data) if data else "",
+        "What its conversations cost": story.bill(data) if data else "",
         "What it took": story.work(manifests) if manifests else "",
         "How to make it again": story.recipe(last, manifests),
     }

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,7 +12,7 @@ import uvloop
 
 from imprint import artifacts, door, providers, records
 from imprint.errors import ProviderError
-from imprint.generation.dispatch import Generation
+from imprint.generation.batching import asker
 from imprint.generation.harvest import EXAMPLES, Objection
 from imprint.generation.journal import Journal
 from imprint.generation.live import Live
@@ -98,6 +99,7 @@ def run(
         planned=len(task.rows),
         accepted=len(kept),
         attempts=sum(end.asks for end, _ in answers),
+        models=_models(answers),
         rejected=dict(sorted(reasons.items())),
         rejections=rejections,
     )
@@ -131,7 +133,7 @@ async def _paid(
     terminal: TextIO | None,
 ) -> list[Found]:
     live = Live(journal, budget_usd=provision.budget_usd, terminal=terminal)
-    generation = Generation(
+    generation = asker(task.rows, writer, provision, journal)(
         writer,
         journal=journal,
         provision=provision,
@@ -148,6 +150,19 @@ async def _paid(
         await writer.close()
     found = ((end, journal.find(end.key)) for end in conclusions)
     return [(end, kept.reply) for end, kept in found if kept is not None]
+
+
+def bill(shards: Iterable[Path]) -> dict[str, Any]:
+    """Return what ``shards`` took together, from their manifests: answers, USD, and by model."""
+    total: dict[str, Any] = {"answers": 0, "cost_usd": 0.0, "models": {}}
+    for shard in shards:
+        found = artifacts.read_json(sidecar(shard))
+        total["answers"] += found.get("attempts", 0)
+        total["cost_usd"] += found.get("cost_usd", 0.0)
+        for model, counts in found.get("models", {}).items():
+            summed = total["models"].setdefault(model, dict.fromkeys(counts, 0))
+            total["models"][model] = {key: summed[key] + counts[key] for key in counts}
+    return total
 
 
 def name(index: int) -> str:
@@ -175,6 +190,21 @@ def _record(end: Conclusion, reply: Reply, writer: Provider) -> dict[str, Any]:
             "attempts": end.asks,
         },
     }
+
+
+def _models(answers: list[Found]) -> dict[str, dict[str, float]]:
+    """Return what each model that answered last did: conversations, tokens, USD."""
+    models: dict[str, dict[str, float]] = {}
+    for end, reply in answers:
+        if end.reason is None:
+            counts = models.setdefault(
+                reply.model, {"conversations": 0, "input": 0, "output": 0, "cost_usd": 0.0}
+            )
+            counts["conversations"] += 1
+            counts["input"] += reply.usage.get("input", 0)
+            counts["output"] += reply.usage.get("output", 0)
+            counts["cost_usd"] += end.cost_usd
+    return models
 
 
 def _listed(reasons: Counter[str], before: str = "") -> str:
