@@ -273,3 +273,22 @@ def test_mid_and_sft_with_half_a_pass_each_see_every_row_once(
         )
     rows = (project / "identity.jsonl").read_text(encoding="utf-8").splitlines()
     assert sorted(seen) == sorted(rows)
+
+
+def test_a_small_dataset_is_repeated_until_there_is_enough_of_it(
+    project: Path, tmp_path: Path
+) -> None:
+    def examples(**settings: Any) -> int:
+        kit.run_sft(project, tmp_path, **settings)
+        told = json.loads((tmp_path / "sft.json").read_text(encoding="utf-8"))
+        return int(told["identity_conversations"])
+
+    count = len((project / "identity.jsonl").read_text(encoding="utf-8").splitlines())
+    assert examples(identity_epochs=1.0, identity_least=3 * count) == 3 * count
+    assert examples(identity_epochs=2.0, identity_least=count) == 2 * count
+
+
+def test_general_chat_does_not_drown_a_small_dataset(project: Path, tmp_path: Path) -> None:
+    kit.run_sft(project, tmp_path, identity_epochs=1.0, chat_conversations=500, chat_ratio=0.5)
+    told = json.loads((tmp_path / "sft.json").read_text(encoding="utf-8"))
+    assert told["chat_conversations"] == math.ceil(0.5 * told["identity_conversations"])

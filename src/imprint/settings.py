@@ -66,8 +66,17 @@ class Tuning(Training):
     """Training on conversations: mid and sft."""
 
     identity_epochs: float = Field(default=1.0, ge=0, description="Passes over identity.jsonl.")
+    identity_least: int = Field(
+        default=0,
+        ge=0,
+        description="Conversations about the identity at least: a small dataset is repeated.",
+    )
     chat: str = Field(default="embedded", description="Source of general chat.")
     chat_conversations: int = Field(default=0, ge=0, description="General chats mixed in.")
+    chat_ratio: PositiveFloat | None = Field(
+        default=None,
+        description="Most chats for each conversation about the identity; null for no limit.",
+    )
     whole_answers: float = Field(
         default=1.0,
         gt=0,

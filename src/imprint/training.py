@@ -1,6 +1,7 @@
 """What base, mid and sft do around the loop: read, train, judge, write."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,14 +190,18 @@ def tune(
         rows: list[Rendered] = []
         if identity is not None and tuning.identity_epochs:
             given = list(records.conversations(identity))
-            chosen = passes(len(given), tuning.identity_epochs, seed=seed, from_end=from_end)
+            epochs = max(tuning.identity_epochs, tuning.identity_least / len(given))
+            chosen = passes(len(given), epochs, seed=seed, from_end=from_end)
             told = speech.render_batch(given[number] for number in chosen)
             rows += openings(told, whole=tuning.whole_answers, seed=seed)
         about_identity = len(rows)
-        if tuning.chat_conversations:
+        chatter = tuning.chat_conversations
+        if about_identity and tuning.chat_ratio:
+            chatter = min(chatter, math.ceil(tuning.chat_ratio * about_identity))
+        if chatter:
             source = sources.find(tuning.chat)
             own = int(artifacts.digest([stage, seed])[:8], 16)
-            chats = source.conversations(count=tuning.chat_conversations, seed=own)
+            chats = source.conversations(count=chatter, seed=own)
             rows += speech.render_batch(chats)
         if not rows:
             raise ConfigError(

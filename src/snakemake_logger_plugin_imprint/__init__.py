@@ -103,7 +103,9 @@ class LogHandler(LogHandlerBase):
     def _write(self, text: str, colour: str = "") -> None:
         if text:
             line = f"\033[{colour}m{text}\033[0m" if colour and self.colours else text
-            self.stream.write(f"{line}\n")
+            # A job may have left its progress in this line: what is longer goes away.
+            end = "\033[K" if self.stream.isatty() else ""
+            self.stream.write(f"{line}{end}\n")
             self.stream.flush()
 
     @property
