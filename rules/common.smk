@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from imprint import identity, lockfile, recipe, settings
+from imprint import identity, lockfile, providers, recipe, settings
 from imprint.artifacts import digest
 from imprint.errors import ImprintError
 from imprint.generation import estimate, journal

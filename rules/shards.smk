@@ -1,6 +1,17 @@
 # What conversations will cost is told, and refused if the budget will not last, before any job.
 onstart:
-    announce(job.wildcards.shard for job in workflow.dag.needrun_jobs() if job.rule.name == "shards")
+    announce(
+        job.wildcards.shard
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "shards"
+    )
+
+
+# The journal is shared through the disk of one machine, and waiting for answers needs no other.
+if not providers.find(SETTINGS.provider).instant:
+
+    localrules:
+        shards,
 
 
 # Have a provider write the conversations of a shard.

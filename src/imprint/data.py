@@ -28,7 +28,7 @@ ROUND_N = 128
 """The count of supervised positions is filled up to a multiple of this, for the same reason."""
 DOCUMENTS = 10_000
 """Documents tokenised at a time."""
-OPENING = 6
+OPENING = 4
 """Tokens of an answer that show which one it is."""
 POOL = 24
 """Batches whose rows are sorted by length together: padding under 4 %, order still random."""

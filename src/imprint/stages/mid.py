@@ -8,6 +8,6 @@ from functools import partial
 
 from imprint.training import tune
 
-VERSION = 2
+VERSION = 3
 
 run = partial(tune, stage="mid", version=VERSION, from_end=False)

@@ -4,6 +4,6 @@ from functools import partial
 
 from imprint.training import tune
 
-VERSION = 2
+VERSION = 3
 
 run = partial(tune, stage="sft", version=VERSION, from_end=True)
