@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 LATENCY_S = 0.2
 MODEL = "stub-model"
 FAULTS = (
-    "rate-limit,rate-limit-bare,in-flight-budget,overloaded-500,overloaded-502,overloaded-503,"
+    "rate-limit,rate-limit-bare,overloaded-500,overloaded-502,overloaded-503,"
     "error-in-200,error-in-choice,truncated,cut-body,content-filter,refusal,wrong-roles,rival,"
     "placeholder,not-json,schema-ignored,rerouted,slow,hang,reset,html,html-502"
 )
@@ -49,8 +49,10 @@ def stub(*options: str) -> Iterator[str]:
     command = [sys.executable, "-m", "stubs.server", "--latency", str(LATENCY_S), *options]
     with subprocess.Popen(command, cwd=ROOT / "tests", stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
-        yield json.loads(server.stdout.readline())["url"]
-        server.terminate()
+        try:
+            yield json.loads(server.stdout.readline())["url"]
+        finally:  # or the block would wait for ever
+            server.terminate()
 
 
 def run(url: str, conversations: int, in_flight: int, **terms: Any) -> dict[str, float]:
@@ -73,9 +75,11 @@ def run(url: str, conversations: int, in_flight: int, **terms: Any) -> dict[str,
             objection=door.keeper(identity),
         )
         started, used = time.perf_counter(), time.process_time()
-        ends = await generation.run(rows)
+        try:
+            ends = await generation.run(rows)
+        finally:
+            await provider.close()
         took = time.perf_counter() - started, time.process_time() - used
-        await provider.close()
         return sum(end.reason is None for end in ends), *took
 
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "j.sqlite") as journal:

@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Message = dict[str, str]
 
-_LABEL = re.compile(r"^(Strategy|Fact|Subject|Exchanges|Opener)(?: \(.*?\))?: *(\S.*?)[ \t\r]*$", re.MULTILINE)
+_LABEL = re.compile(
+    r"^(Strategy|Fact|Subject|Exchanges|Opener)(?: \(.*?\))?: *(\S.*?)[ \t\r]*$", re.MULTILINE
+)
 
 _PEOPLE = (
     "aunt baker brother captain carpenter cousin dentist doctor driver farmer father gardener "

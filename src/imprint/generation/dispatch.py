@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from imprint.errors import AnswerLost, ImprintError, ProviderBusy, ProviderError
-from imprint.generation import outcomes, pacing
+from imprint.generation import outcomes, pacing, probing
 from imprint.generation.harvest import Harvest, Objection
 from imprint.generation.journal import Journal, Kept
 from imprint.generation.outcomes import Conclusion, Flight
@@ -87,7 +87,7 @@ class Generation:
         self.landed: deque[Flight] = deque()
         self.wake = asyncio.Event()
         self.recent: deque[bool] = deque(maxlen=WINDOW)
-        self.probed = False
+        self.probing: asyncio.Task[None] | None = None
         self.fatal: Exception | None = None
         self.deadline = float("inf")
         self.heard = self.looked = self.told = self.turned = time.time()
@@ -104,7 +104,7 @@ class Generation:
         self.unasked.extend(rows)
         while self.unasked or self.waiting or self.later or self.flying:
             self._refill()
-            if self.waiting and not self.probed:
+            if self.waiting and not self.probing:
                 await self._probe()
             landed = self._turn()
             await asyncio.sleep(0)  # what starts is sent before what has landed is judged
@@ -119,15 +119,13 @@ class Generation:
         return self.harvest.conclusions(rows)
 
     async def _probe(self) -> None:
-        """Have the provider find out what its server can do, unless that is known."""
-        self.probed = True
-        where = self.provision.base_url or self.provider.name
-        name = f"probe of {where} {self.provider.model}"
-        found = await self.provider.probe(self.journal.noted(name))
-        if found is not None:
-            with self.journal.transaction():
-                self.journal.note(name, found.found)
-                self.journal.pay(self.tariff.cost(found))
+        """Have the provider find out what its server can do; give up if interrupted."""
+        book, terms, tariff = self.journal, self.provision, self.tariff
+        asking = probing.probe(self.provider, journal=book, provision=terms, tariff=tariff)
+        self.probing = asyncio.create_task(asking)
+        await asyncio.wait({self.probing})
+        if not self.probing.cancelled():
+            self.probing.result()
 
     def stop(self, error: Exception) -> None:
         """Send nothing more; end with ``error`` once everything under way has come back."""
@@ -140,6 +138,8 @@ class Generation:
     def interrupt(self) -> None:
         """Stop soon: what is under way gets a few seconds, since it will have to be paid."""
         self.deadline = min(self.deadline, time.time() + GRACE_S)
+        if self.probing:
+            self.probing.cancel()
         self.stop(ImprintError("Interrupted. What was answered is kept; run again to go on."))
 
     def _refill(self) -> None:
@@ -161,7 +161,7 @@ class Generation:
         now = self.turned = time.time()
         starting: list[Flight] = []
         with self.journal.transaction():
-            self.pace.load(self.journal.noted(self._pace_name))
+            self.pace.load(self.journal.noted(self._pace_name), now)
             before = self.pace.shared()
             settled = [self.landed.popleft() for _ in range(len(self.landed))]
             for flight in settled:
@@ -199,12 +199,13 @@ class Generation:
             key = flight.request.key
             verdict = self.journal.reserve(key, most_usd=most, budget_usd=budget)
             if verdict == "dear":
-                money = self.journal.money
                 if money.flying == money.batched:
                     self.stop(outcomes.broke(money, budget_usd=budget, next_usd=most))
                 return
             self.waiting.popleft()
-            if verdict == "taken":
+            if verdict == "answered":
+                self._ask(flight.request.row)
+            elif verdict == "taken":
                 self._delay(flight, 10 * POLL_S)
             else:
                 starting.append(flight)
@@ -213,6 +214,8 @@ class Generation:
     async def _fly(self, flight: Flight) -> None:
         try:
             flight.outcome = await self.provider.answer(flight.request)
+            if not isinstance(flight.outcome, Reply):
+                raise TypeError(f"answer should return a Reply, got {flight.outcome!r}")
         except Exception as error:
             flight.outcome = error
         self.landed.append(flight)
@@ -250,8 +253,10 @@ class Generation:
                 self.journal.release(flight.request.key)
                 if error.limit:
                     self.pace.refused(sent=flight.sent, now=now, wait_s=error.wait_s)
-            case _:
+            case ImprintError():
                 self.journal.release(flight.request.key)
+            case error:  # it broke, perhaps after it was answered
+                self.journal.lose(flight.request.key, repr(error))
 
     def _settle(self, flight: Flight) -> None:
         """Decide what follows from how a flight ended."""

@@ -63,7 +63,7 @@ class Estimate:
         Raises:
             ConfigError: It says what the rest of the budget buys.
         """
-        if self.spent_usd + self.usd <= self.budget_usd:
+        if not self.conversations or self.spent_usd + self.usd <= self.budget_usd:
             return
         need = self.spent_usd + self.usd
         raise ConfigError(

@@ -149,7 +149,7 @@ class Journal:
             if vars(self.money) != before:
                 self.note("money", list(vars(self.money).values()))
             self.db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise unwritable(self.path, error) from error
         finally:
             if self.db.in_transaction:
@@ -165,7 +165,7 @@ class Journal:
 
     def reserve(
         self, key: str, *, most_usd: float, budget_usd: float
-    ) -> Literal["go", "taken", "dear"]:
+    ) -> Literal["go", "taken", "answered", "dear"]:
         """Note, inside a transaction, that a request is about to be sent.
 
         Args:
@@ -174,14 +174,15 @@ class Journal:
             budget_usd: Most that may ever be spent.
 
         Returns:
-            ``go``; ``taken`` if a worker has it under way or answered; ``dear`` if the budget does
-            not allow it while all that is under way may cost its most.
+            ``go``; ``taken`` if a worker has it under way; ``answered``; ``dear`` if the budget
+            does not allow it while all that is under way may cost its most.
         """
+        if self.db.execute("SELECT 1 FROM flights WHERE key = ?", (key,)).fetchone():
+            return "taken"
+        if self.db.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone():
+            return "answered"
         if self.money.spent_usd + most_usd > budget_usd:
             return "dear"
-        known = "SELECT 1 FROM answers WHERE key = ? UNION SELECT 1 FROM flights WHERE key = ?"
-        if self.db.execute(known, (key, key)).fetchone():
-            return "taken"
         self.db.execute("INSERT INTO flights VALUES (?, ?, ?)", (key, self.worker, most_usd))
         self._add(flying=1, flying_usd=most_usd)
         return "go"
@@ -206,10 +207,10 @@ class Journal:
 
     def release(self, key: str) -> float:
         """Note, inside a transaction, that a request is not under way; return its most in USD."""
-        rows = self.db.execute("DELETE FROM flights WHERE key = ? RETURNING most_usd", (key,))
-        most = sum(most for (most,) in rows.fetchall())
-        self._add(flying=-1, flying_usd=-most)
-        return float(most)
+        deleted = "DELETE FROM flights WHERE key = ? RETURNING most_usd"
+        flown = [most for (most,) in self.db.execute(deleted, (key,)).fetchall()]
+        self._add(flying=-len(flown), flying_usd=-sum(flown))
+        return float(sum(flown))
 
     def lose(self, key: str, why: str) -> None:
         """Note, inside a transaction, that a request may have been answered, out of our sight."""
@@ -239,11 +240,11 @@ class Journal:
     def experience(self, provider: str, model: str) -> Experience | None:
         """Return what the answers of ``model`` took so far; None if there are too few to tell."""
         count, rows, tokens, seconds = self.db.execute(
-            "SELECT count(*), count(DISTINCT conversation), sum(output), sum(seconds) FROM answers"
+            "SELECT count(*), sum(ask = 1), sum(output), sum(seconds) FROM answers"
             " WHERE provider = ? AND model = ?",
             (provider, model),
         ).fetchone()
-        if count < FEW:
+        if count < FEW or not rows:
             return None
         return Experience(asks=count / rows, output=tokens / count, seconds=seconds / count)
 

@@ -1,5 +1,6 @@
 """What becomes of a row, and the words for an end before all rows are through."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -7,6 +8,9 @@ from imprint.errors import ProviderBusy, ProviderError
 from imprint.generation.journal import Money
 from imprint.plan import Row
 from imprint.providers import Reply, Request
+
+_VERSION = re.compile(r"(?:[-@:](?:v?\d[\d.-]*|latest|preview|exp|free))*")
+"""What may follow the name of a model without making it another one."""
 
 
 @dataclass
@@ -47,14 +51,15 @@ class Counts:
 
 
 def same_model(answered: str, asked: str) -> bool:
-    """Tell whether a model is the one asked for; dates and variants at the end are no difference.
+    """Tell whether a model is the one asked for; dates and versions at the end are no difference.
 
     Example:
-        >>> same_model("gpt-4.1-mini-2025-04-14", "gpt-4.1-mini"), same_model("b/x", "a/x:free")
+        >>> same_model("gpt-4.1-mini-2025-04-14", "gpt-4.1-mini"), same_model("x-mini", "x:free")
         (True, False)
     """
-    plain = asked.removeprefix("models/").split(":")[0].casefold()
-    return answered.removeprefix("models/").casefold().startswith(plain)
+    plain, full = (name.removeprefix("models/").casefold() for name in (asked, answered))
+    plain = plain.split(":")[0]
+    return full.startswith(plain) and bool(_VERSION.fullmatch(full[len(plain) :]))
 
 
 def stranger(answered: str, request: Request) -> str:
@@ -83,10 +88,16 @@ def broke(money: Money, *, budget_usd: float, next_usd: float) -> ProviderError:
 def given_up(flight: Flight, outcome: Exception) -> ProviderBusy:
     """Return the error for a request that gets no answer."""
     request = flight.request
+    question = f"conversation {request.row.index}"
+    return unanswered(request.provider, question, max(1, flight.tries), outcome)
+
+
+def unanswered(provider: str, question: str, tries: int, outcome: Exception) -> ProviderBusy:
+    """Return the error for a question that was asked in vain."""
     return ProviderBusy(
-        f"provider {request.provider}: no answer to conversation {request.row.index} in "
-        f"{max(1, flight.tries)} attempts; the last: {outcome} What was answered is kept. Run the "
-        "same command again later: it goes on from here."
+        f"provider {provider}: no answer to {question} in {tries} attempts; the last: "
+        f"{str(outcome).rstrip('.')}. What was answered is kept. Run the same command again later: "
+        "it goes on from here."
     )
 
 

@@ -10,6 +10,9 @@ WINDOW = 20
 TELLING = 3
 """Refusals among them that mean a limit was hit; fewer may be an upstream server's own trouble."""
 
+FORGOTTEN_S = 3600.0
+"""Age from which a limit that was hit means nothing for a new run."""
+
 FIRST_S, LONGEST_S = 0.25, 60.0
 """First and longest wait before the next attempt, where the provider names none."""
 
@@ -38,15 +41,17 @@ class Pace:
     """When it was last halved."""
     resume: float = 0.0
     """When requests may be sent again."""
+    alone: int = 0
+    """Refusals in a row while only one request may be under way."""
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
     def __post_init__(self) -> None:
         self.allowed = self.allowed or float(self.most)
         self.known = self.known or float(self.most)
 
-    def load(self, shared: list[float] | None) -> None:
-        """Take over what another worker found out."""
-        if shared:
+    def load(self, shared: list[float] | None, now: float) -> None:
+        """Take over what another worker found out, unless that is long ago."""
+        if shared and now - max(shared[2:]) < FORGOTTEN_S:
             allowed, self.known, self.halved, self.resume = shared
             self.allowed = min(allowed, float(self.most))
 
@@ -57,6 +62,7 @@ class Pace:
     def served(self) -> None:
         """Count an answer: up by one in four answers, beyond what is known by one in `allowed`."""
         self.recent.append(False)
+        self.alone = 0
         step = 0.25 if self.allowed < self.known else 1 / self.allowed
         self.allowed = min(float(self.most), self.allowed + step)
 
@@ -73,6 +79,9 @@ class Pace:
             return
         if wait_s is not None:
             self.resume = max(self.resume, now + wait_s)
+        elif self.allowed == 1.0 and sent >= self.resume:  # as slow as can be, and still too fast
+            self.alone += 1
+            self.resume = now + backoff_s(self.alone, None)
         if sent >= self.halved:
             self.known = 0.9 * self.allowed
             self.allowed = max(1.0, self.allowed / 2)

@@ -5,6 +5,7 @@ import json
 import logging
 import sqlite3
 import time
+from itertools import count
 from pathlib import Path
 
 from imprint.errors import StorageError
@@ -31,6 +32,8 @@ CREATE TABLE workers (
 );
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 INSERT INTO notes VALUES ('money', '[0, 0.0, 0, 0.0, 0, 0.0]');
+-- A worker of a journal that was here before may still hold its lock: no number comes again.
+INSERT INTO workers (id, ended) VALUES (strftime('%s', 'now'), 1);
 """
 
 
@@ -44,24 +47,11 @@ def unwritable(path: Path, error: sqlite3.Error) -> StorageError:
 
 def opened(path: Path) -> sqlite3.Connection:
     """Return a connection to the journal; to a new one if it is damaged or of another version."""
-    fault = None
-    try:
+    fault = _fault(path)
+    if fault is None:
         db = _connected(path)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == SCHEMA:
-            fault = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if fault == "ok":
-                return db
-        elif version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            return _created(db)
-        else:
-            fault = f"of version {version} of imprint's journals, not {SCHEMA}"
-        db.close()
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError as error:
-        fault = str(error)
-    aside = path.with_name(f"{path.stem}.{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
+        return db if db.execute("SELECT 1 FROM sqlite_master").fetchone() else _created(db)
+    aside = _free(path)
     for end in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
@@ -73,6 +63,37 @@ def opened(path: Path) -> sqlite3.Connection:
         *(path, fault, aside, saved),
     )
     return db
+
+
+def _fault(path: Path) -> str | None:
+    """Return what is wrong with the journal; None if nothing is, or there is none yet."""
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(_untouched(path)) as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == SCHEMA:
+                found: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+                return None if found == "ok" else found
+            if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return None
+            return f"of version {version} of imprint's journals, not {SCHEMA}"
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
+def _free(path: Path) -> Path:
+    """Return a name for an old journal that no file has yet."""
+    stem = f"{path.stem}.{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (f"{stem}{f'.{number}' if number else ''}{path.suffix}" for number in count())
+    return next(found for name in names if not (found := path.with_name(name)).exists())
+
+
+def _untouched(path: Path) -> sqlite3.Connection:
+    """Return a connection that changes nothing: any other tidies up when it is closed."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -89,13 +110,19 @@ def _created(db: sqlite3.Connection) -> sqlite3.Connection:
 
 def _taken_over(old: Path, new: sqlite3.Connection) -> int:
     """Copy answers until the damage begins; return how many."""
-    count, cost = 0, 0.0
-    with contextlib.suppress(sqlite3.Error, ValueError), contextlib.closing(_connected(old)) as db:
-        for row in db.execute("SELECT * FROM answers"):
-            Reply(**json.loads(row[5]))
-            marks = ", ".join("?" * 12)
-            new.execute(f"INSERT OR IGNORE INTO answers VALUES ({marks})", row)
-            count, cost = count + 1, cost + row[9]
-    sums = [count, cost, 0, 0.0, 0, 0.0]
+    saved, cost, lost = 0, 0.0, [0, 0.0]
+    into = f"INSERT OR IGNORE INTO answers VALUES ({', '.join('?' * 12)})"
+    new.execute("BEGIN")
+    with contextlib.closing(_untouched(old)) as db:
+        with contextlib.suppress(sqlite3.Error, TypeError, ValueError):
+            for row in db.execute("SELECT * FROM answers"):
+                Reply(**json.loads(row[5]))
+                new.execute(into, row)
+                saved, cost = saved + 1, cost + row[9]
+        with contextlib.suppress(sqlite3.Error):
+            unseen = "SELECT most_usd FROM lost UNION ALL SELECT most_usd FROM flights"
+            lost = db.execute(f"SELECT count(*), total(most_usd) FROM ({unseen})").fetchone()
+    sums = [saved, cost, *lost, 0, 0.0]
     new.execute("UPDATE notes SET value = ? WHERE name = 'money'", (json.dumps(sums),))
-    return count
+    new.execute("COMMIT")
+    return saved

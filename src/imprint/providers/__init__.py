@@ -130,8 +130,7 @@ class Provider(ABC):
 
     def request(self, row: Row, ask: int = 1) -> Request:
         """Return what would be asked for ``row`` the ``ask``-th time; equal for equal arguments."""
-        about = {"provider": self.name, "model": self.model, "system": self._about}
-        return Request(row=row, ask=ask, user=str(row), **about)
+        return Request(row, ask, self.name, self.model, self._about, str(row))
 
     async def probe(self, known: str | None) -> "Probe | None":
         """Find out, before the first request, whether and how the server can be asked.

@@ -1,11 +1,15 @@
 """Gemini, by Google's own API."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from imprint.providers import Reply, Request
-from imprint.providers.chat import Chat, Mode, count, tokens
+from imprint.artifacts import digest
+from imprint.errors import ProviderError
+from imprint.providers import Batch, Reply, Request
+from imprint.providers.batched import Batched
+from imprint.providers.chat import Mode, count, tokens
 from imprint.providers.troubles import Trouble
 
 FLAWS = {
@@ -17,8 +21,14 @@ FLAWS = {
 }
 """Finish reasons, and the flaw each one is; any other but STOP is a flaw of that name."""
 
+ENDS = ("succeeded", "failed", "cancelled", "expired")
+"""States of a batch that nothing follows."""
 
-class Gemini(Chat):
+STATUSES: dict[object, int] = {3: 400, 5: 404, 7: 403, 8: 429, 9: 400, 16: 401}
+"""Codes of gRPC in the results of a batch, and the HTTP status of each; others mean: busy."""
+
+
+class Gemini(Batched):
     """Asks a model by generateContent."""
 
     name: ClassVar[str] = "gemini"
@@ -37,7 +47,7 @@ class Gemini(Chat):
 
     def path(self) -> str:
         """Return where requests go, below the base URL."""
-        return f"/v1beta/models/{quote(self.model.removeprefix('models/'))}:generateContent"
+        return f"{self._model_path()}:generateContent"
 
     def catalogue(self) -> str:
         """Return, as a sentence, which models there are."""
@@ -101,7 +111,59 @@ class Gemini(Chat):
                 return float(found[1])
         return None
 
+    async def submit(self, requests: Sequence[Request]) -> str:
+        """Hand in ``requests`` as one batch; return its name. Raises as `answer` does."""
+        items = [{"request": self.body(each), "metadata": {"key": each.key}} for each in requests]
+        shown = f"imprint {digest([each.key for each in requests])[:12]}"
+        batch = {"displayName": shown, "inputConfig": {"requests": {"requests": items}}}
+        response = await self.fetch(f"{self._model_path()}:batchGenerateContent", {"batch": batch})
+        name = self.content(response).get("name")
+        if not isinstance(name, str):
+            raise self.strange()
+        return name
+
+    async def poll(self, batch: str, requests: Mapping[str, Request]) -> Batch:
+        """Return how far ``batch`` is; read the results of ``requests``, by key, if it has ended.
+
+        Raises as `answer` does.
+        """
+        response = await self.fetch(f"/v1beta/{quote(batch)}")
+        if response.status in (404, 410):
+            return Batch("not known any more", {})
+        data = self.content(response)
+        try:
+            metadata = data.get("metadata") or data
+            state = str(metadata.get("state")).rpartition("_STATE_")[2].lower()
+            if not data.get("done") and state not in ENDS:
+                return Batch(state)
+            results = {
+                item["metadata"]["key"]: self._result(item, requests[item["metadata"]["key"]])
+                for item in _inlined(data.get("response") or metadata.get("output") or {})
+                if item["metadata"]["key"] in requests
+            }
+        except (AttributeError, LookupError, TypeError):
+            raise self.strange() from None
+        said = (data.get("error") or {}).get("message")
+        told = f"{state} ({said})" if said else state
+        return Batch(state, results, "" if state == "succeeded" and not said else told)
+
+    def _result(self, item: dict[str, Any], request: Request) -> Reply | ProviderError:
+        if item.get("response"):
+            return self.outcome(item["response"], request)
+        error = item.get("error") or {}
+        code = STATUSES.get(error.get("code"), error.get("code"))
+        return self.outcome({"error": {**error, "code": code}}, request)
+
+    def _model_path(self) -> str:
+        return f"/v1beta/models/{quote(self.model.removeprefix('models/'))}"
+
 
 def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
     found = error.get("details")
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _inlined(output: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the results in ``output``, which lie two levels deep in some answers."""
+    found = output.get("inlinedResponses") or []
+    return found.get("inlinedResponses") or [] if isinstance(found, dict) else found
