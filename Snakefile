@@ -47,6 +47,13 @@ localrules:
     data,
 
 
+# The journal is shared through the disk of one machine, and waiting for answers needs no other.
+if not providers.find(SETTINGS.provider).instant:
+
+    localrules:
+        shards,
+
+
 # Everything: the trained model, what it knows, and the report.
 rule all:
     default_target: True

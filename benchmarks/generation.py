@@ -104,7 +104,7 @@ def main() -> None:
     """Print a table, then one JSON object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="runs of each kind; medians count")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a run, about")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of a run, about")
     options = parser.parse_args()
     os.environ.setdefault("OPENAI_API_KEY", "stub-key")
     shown = Table("requests under way", "conversations", "per second", "limit", "share", "CPU ms")

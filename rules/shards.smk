@@ -7,13 +7,6 @@ onstart:
     )
 
 
-# The journal is shared through the disk of one machine, and waiting for answers needs no other.
-if not providers.find(SETTINGS.provider).instant:
-
-    localrules:
-        shards,
-
-
 # Have a provider write the conversations of a shard.
 rule shards:
     input:

@@ -6,7 +6,6 @@ refuses to answer is asked again later, at the pace it allows.
 """
 
 import asyncio
-import contextlib
 import heapq
 import logging
 import time
@@ -40,8 +39,8 @@ POLL_S = 0.05
 GAP_S = 20e-6
 """Least time between two transactions for each request under way, so that answers share one."""
 
-REFILL = 32
-"""Rows looked up in the journal between two looks at what has arrived."""
+FEW = 8
+"""Rows looked up, and answers judged, between two looks at what has landed: 0.2 ms each."""
 
 GRACE_S = 10.0
 """Time that requests under way are given when the run is interrupted."""
@@ -77,15 +76,16 @@ class Generation:
         self.tariff, self.watch = tariff, watch
         self.harvest = Harvest(provider, journal, provision, objection)
         self.pace = pacing.Pace(most=provision.in_flight)
+        self.pace_name = f"pace of {provider.name} {provider.model}"
         self.unasked: deque[Row] = deque()
         self.waiting: deque[Flight] = deque()
         self.later: list[tuple[float, int, Flight]] = []
         """A heap: when to try again, a number that breaks ties, what."""
-        self.flying = 0
-        self.tasks: set[asyncio.Task[None]] = set()
-        """The same as tasks, which nobody else would keep alive."""
+        self.flying: dict[str, Flight] = {}
         self.landed: deque[Flight] = deque()
-        self.wake = asyncio.Event()
+        self.unjudged: deque[Flight] = deque()
+        """What has landed and is in the journal."""
+        self.alarm: asyncio.Future[None] | None = None
         self.recent: deque[bool] = deque(maxlen=WINDOW)
         self.probing: asyncio.Task[None] | None = None
         self.fatal: Exception | None = None
@@ -102,14 +102,14 @@ class Generation:
         """
         self.harvest.sow(rows)
         self.unasked.extend(rows)
-        while self.unasked or self.waiting or self.later or self.flying:
+        while self.unasked or self.unjudged or self.waiting or self.later or self.flying:
             self._refill()
             if self.waiting and not self.probing:
                 await self._probe()
-            landed = self._turn()
+            self.unjudged.extend(self._turn())
             await asyncio.sleep(0)  # what starts is sent before what has landed is judged
-            for flight in landed:
-                self._settle(flight)
+            for _ in range(min(FEW, len(self.unjudged))):
+                self._settle(self.unjudged.popleft())
             self.watch()
             await self._rest()
             if self.fatal and time.time() > self.deadline:
@@ -133,7 +133,7 @@ class Generation:
         self.unasked.clear()
         self.waiting.clear()
         self.later.clear()
-        self.wake.set()
+        self._wake()
 
     def interrupt(self) -> None:
         """Stop soon: what is under way gets a few seconds, since it will have to be paid."""
@@ -144,7 +144,7 @@ class Generation:
 
     def _refill(self) -> None:
         """Queue more rows, a few at a time: looking each up takes 0.1 ms."""
-        for _ in range(REFILL):
+        for _ in range(FEW):
             if self.unasked and len(self.waiting) < self.provision.in_flight:
                 self._ask(self.unasked.popleft())
 
@@ -161,34 +161,29 @@ class Generation:
         now = self.turned = time.time()
         starting: list[Flight] = []
         with self.journal.transaction():
-            self.pace.load(self.journal.noted(self._pace_name), now)
+            self.pace.load(self.journal.noted(self.pace_name), now)
             before = self.pace.shared()
             settled = [self.landed.popleft() for _ in range(len(self.landed))]
             for flight in settled:
+                del self.flying[flight.request.key]
                 self._book(flight, now)
             while self.later and self.later[0][0] <= now:
                 self.waiting.append(heapq.heappop(self.later)[2])
             if not self.fatal and now >= self.pace.resume:
                 self._reserve(starting)
             if self.pace.shared() != before:
-                self.journal.note(self._pace_name, self.pace.shared())
+                self.journal.note(self.pace_name, self.pace.shared())
             if now - self.told > TELL_S:
                 self.told = now
                 self.harvest.tell()
-        self.flying += len(starting) - len(settled)
         for flight in starting:
             flight.sent = now
-            task = asyncio.create_task(self._fly(flight))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            flight.task = asyncio.create_task(self._fly(flight))
+            self.flying[flight.request.key] = flight
         if now - self.looked > 5:
             self.looked = now
             self.journal.bury()
         return settled
-
-    @property
-    def _pace_name(self) -> str:
-        return f"pace of {self.provider.name} {self.provider.model}"
 
     def _reserve(self, starting: list[Flight]) -> None:
         money = self.journal.money
@@ -219,19 +214,27 @@ class Generation:
         except Exception as error:
             flight.outcome = error
         self.landed.append(flight)
-        self.wake.set()
+        self._wake()
 
     async def _rest(self) -> None:
         """Sleep until something lands, is due, or others may have made room."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.wake.wait(), self._idle_s())
-        await asyncio.sleep(self.turned + GAP_S * self.flying - time.time())
-        self.wake.clear()
+        if idle := self._idle_s():
+            # An Event with a time limit would cost a task each time.
+            loop = asyncio.get_running_loop()
+            self.alarm = loop.create_future()
+            timer = loop.call_later(idle, self._wake)
+            await self.alarm
+            timer.cancel()
+        await asyncio.sleep(self.turned + GAP_S * len(self.flying) - time.time())
+
+    def _wake(self) -> None:
+        if self.alarm and not self.alarm.done():
+            self.alarm.set_result(None)
 
     def _idle_s(self) -> float:
-        if self.landed or (self.unasked and len(self.waiting) < self.provision.in_flight):
-            return 0.0
-        if not (self.waiting or self.later or self.flying):
+        more = self.unasked and len(self.waiting) < self.provision.in_flight
+        left = self.waiting or self.later or self.flying
+        if self.landed or self.unjudged or more or not left:
             return 0.0
         now = time.time()
         due = [self.later[0][0] - now] if self.later else []

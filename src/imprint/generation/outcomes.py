@@ -1,5 +1,6 @@
 """What becomes of a row, and the words for an end before all rows are through."""
 
+import asyncio
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ class Flight:
     sent: float = 0.0
     """Seconds since 1970."""
     outcome: Reply | Exception | None = None
+    task: asyncio.Task[None] | None = None
+    """Held here: the event loop would let it go."""
 
 
 @dataclass

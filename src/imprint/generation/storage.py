@@ -20,7 +20,7 @@ TABLES = """
 CREATE TABLE answers (
     key TEXT PRIMARY KEY, provider TEXT, model TEXT, conversation INTEGER, ask INTEGER,
     reply TEXT, flaw TEXT, input INTEGER, output INTEGER, cost_usd REAL, seconds REAL, at REAL
-) WITHOUT ROWID;
+);
 CREATE TABLE flights (key TEXT PRIMARY KEY, worker INTEGER, most_usd REAL) WITHOUT ROWID;
 CREATE TABLE batched (
     key TEXT PRIMARY KEY, batch TEXT, provider TEXT, model TEXT, worker INTEGER, at REAL

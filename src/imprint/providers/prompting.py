@@ -7,7 +7,6 @@ identity is taken as it is: a ``$`` or a brace in it means nothing.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +17,7 @@ from imprint.records import Conversation
 from imprint.text import typed
 
 _FENCE = re.compile(r"\A```(?:json)?\s(.*)```\Z", re.DOTALL)
-_PLACEHOLDER = re.compile(r"\$\w+")
+_PLACEHOLDER = re.compile(r"\$(\w+)")
 
 
 class Turn(BaseModel):
@@ -46,8 +45,8 @@ class _Form:
     """A part of prompt.md. Its lines are repeated or left out as their values want it."""
 
     def __init__(self, text: str) -> None:
-        lines = [Template(line) for line in text.strip().splitlines()]
-        self._lines = [(line, line.get_identifiers()) for line in lines]
+        # Text, name, text, name, ... text: string.Template would look for names in every row.
+        self._lines = [_PLACEHOLDER.split(line) for line in text.strip().splitlines()]
 
     def filled(self, values: Mapping[str, Sequence[str]]) -> str:
         """Return the text with ``values`` in it.
@@ -56,11 +55,14 @@ class _Form:
             KeyError: A placeholder has no entry in ``values``.
         """
         lines = []
-        for line, names in self._lines:
+        for parts in self._lines:
+            names = parts[1::2]
             if not names:
-                lines.append(line.template)
+                lines.append(parts[0])
             for chosen in zip(*(values[name] for name in names), strict=False):
-                lines.append(line.substitute(dict(zip(names, chosen, strict=True))))
+                line = parts.copy()
+                line[1::2] = chosen
+                lines.append("".join(line))
         return "\n".join(lines)
 
 
