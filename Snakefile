@@ -63,9 +63,10 @@ rule all:
         "results/report/report.md",
 
 
-# What training reads. `make identity` asks for this first, so that data made again, but equal,
-# trains nothing again: between two starts Snakemake compares contents, within one it does not.
+# What training on conversations reads. `make identity` asks for this first, so that data made
+# again, but equal, trains nothing again: between two starts Snakemake compares contents, within one
+# it does not. Pretraining is among it, to run beside the merging of the conversations.
 rule data:
     input:
         "results/identity.jsonl",
-        "results/tokenizer/tokenizer.json",
+        "results/base.pt",

@@ -10,7 +10,7 @@ rule base:
         metrics="results/metrics/base.jsonl",
     log:
         "results/logs/base.log",
-    threads: 2
+    threads: 1  # of two; the other may merge the conversations meanwhile
     resources:
         gpu=0,
         mem_mb=4000,

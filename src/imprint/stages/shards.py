@@ -28,6 +28,9 @@ VERSION = 2
 logger = logging.getLogger("imprint")
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What ends a run early, once everything under way has had a little time."""
+
 Found = tuple[Conclusion, Reply]
 """What became of a row, and the last answer to it."""
 
@@ -141,11 +144,14 @@ async def _paid(
         objection=objection,
         watch=live,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, generation.interrupt)
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, generation.interrupt)
     try:
         conclusions = await generation.run(task.rows)
     finally:
+        for number in SIGNALS:  # uvloop leaves them behind
+            loop.remove_signal_handler(number)
         live.end()
         await writer.close()
     found = ((end, journal.find(end.key)) for end in conclusions)
