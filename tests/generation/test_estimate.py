@@ -57,6 +57,20 @@ def test_a_small_plan_is_expected_to_take_what_it_takes(who: Identity, tmp_path:
     )
 
 
+def test_batches_take_up_to_a_day_and_half_the_money(
+    who: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "some-key")
+
+    def found(**terms: Any) -> Estimate:
+        provision = Provision(provider="openrouter", **terms)
+        journal = tmp_path / "journal.sqlite"
+        return estimate(who, provision, seed=1, ranges=[(0, 40)], journal=journal)
+
+    assert ", within a day. Spent so far" in found(batch=True).told()
+    assert found(batch=True).usd == pytest.approx(found().usd / 2)
+
+
 def test_what_the_journal_has_costs_nothing(who: Identity, tmp_path: Path) -> None:
     journal = tmp_path / "journal.sqlite"
     answer(who, journal, 15)
@@ -101,7 +115,7 @@ def test_a_budget_that_will_not_last_is_told_with_what_it_buys(
 
 def test_a_free_server_is_affordable_with_any_budget() -> None:
     fields = dict.fromkeys(("known", "requests", "input_tokens", "output_tokens"), 0)
-    free = Estimate("m", "a server of your own", 7, **fields, usd=0, seconds=1, spent_usd=0,
+    free = Estimate("m", "a server of your own", 7, **fields, usd=0, seconds=1, batch=False, spent_usd=0,
                     budget_usd=0)  # fmt: skip
     free.check()
     assert free.affordable == 7

@@ -33,6 +33,8 @@ class Estimate:
     output_tokens: int
     usd: float
     seconds: float
+    """As long as nothing is asked in batches."""
+    batch: bool
     spent_usd: float
     budget_usd: float
 
@@ -53,7 +55,7 @@ class Estimate:
             f"{self.conversations} conversations from {self.model}{known}: about "
             f"{self.requests} requests, {self.input_tokens / 1e6:.2f} million tokens in and "
             f"{self.output_tokens / 1e6:.2f} out, ${self.usd:.2f} (price: {self.source}), "
-            f"{duration(self.seconds)}. Spent so far: ${self.spent_usd:.2f} of "
+            f"{'within a day' if self.batch else duration(self.seconds)}. Spent so far: ${self.spent_usd:.2f} of "
             f"${self.budget_usd:.2f}."
         )
 
@@ -117,6 +119,7 @@ def estimate(
         output_tokens=math.ceil(tokens_out),
         usd=price.usd(tokens_in, tokens_out),
         seconds=usual.asks * usual.seconds * max(1.0, len(asked) / provision.in_flight),
+        batch=provision.batch,
         spent_usd=spent,
         budget_usd=provision.budget_usd,
     )
