@@ -61,7 +61,12 @@ def run(url: str, conversations: int, in_flight: int, **terms: Any) -> dict[str,
     identity = load(ROOT / "config" / "identities" / "smarternano.yaml")
     rows = plan.rows(identity, seed=1, start=0, stop=conversations)
     provision = Provision(
-        provider="openai", provider_model=MODEL, base_url=f"{url}/v1", in_flight=in_flight, **terms
+        provider="openai",
+        provider_model=MODEL,
+        base_url=f"{url}/v1",
+        budget_usd=1000,
+        in_flight=in_flight,
+        **terms,
     )
 
     async def ask(journal: Journal) -> tuple[int, float, float]:
@@ -104,7 +109,7 @@ def main() -> None:
     """Print a table, then one JSON object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="runs of each kind; medians count")
-    parser.add_argument("--seconds", type=float, default=6.0, help="length of a run, about")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a run, about")
     options = parser.parse_args()
     os.environ.setdefault("OPENAI_API_KEY", "stub-key")
     shown = Table("requests under way", "conversations", "per second", "limit", "share", "CPU ms")
