@@ -114,9 +114,17 @@ def test_a_budget_that_will_not_last_is_told_with_what_it_buys(
 
 
 def test_a_free_server_is_affordable_with_any_budget() -> None:
-    fields = dict.fromkeys(("known", "requests", "input_tokens", "output_tokens"), 0)
-    free = Estimate("m", "a server of your own", 7, **fields, usd=0, seconds=1, batch=False, spent_usd=0,
-                    budget_usd=0)  # fmt: skip
+    fields = (
+        "known",
+        "requests",
+        "input_tokens",
+        "output_tokens",
+        "usd",
+        "spent_usd",
+        "budget_usd",
+    )
+    nothing: dict[str, Any] = dict.fromkeys(fields, 0)
+    free = Estimate("m", "a server of your own", 7, **nothing, seconds=1, batch=False)
     free.check()
     assert free.affordable == 7
 

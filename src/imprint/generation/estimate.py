@@ -51,12 +51,12 @@ class Estimate:
         if not self.conversations:
             return f"All {self.known} conversations are in the journal: nothing to pay."
         known = f" ({self.known} more are in the journal)" if self.known else ""
+        time = "within a day" if self.batch else duration(self.seconds)
         return (
             f"{self.conversations} conversations from {self.model}{known}: about "
             f"{self.requests} requests, {self.input_tokens / 1e6:.2f} million tokens in and "
             f"{self.output_tokens / 1e6:.2f} out, ${self.usd:.2f} (price: {self.source}), "
-            f"{'within a day' if self.batch else duration(self.seconds)}. Spent so far: ${self.spent_usd:.2f} of "
-            f"${self.budget_usd:.2f}."
+            f"{time}. Spent so far: ${self.spent_usd:.2f} of ${self.budget_usd:.2f}."
         )
 
     def check(self) -> None:
