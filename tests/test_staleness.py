@@ -151,7 +151,8 @@ def test_shards_made_again_to_the_same_bytes_rebuild_nothing_downstream(project:
     done = project.snakemake("data", "--forcerun", "shards")
     assert "done   Writing the conversations of shard 0001" in done.stderr
     assert (project.results / "shards" / "0001.jsonl").read_bytes() == before
-    assert rules(project) == {"report"}  # which tells how long it took
+    # The report tells how long merging took, which may by chance be as long as before.
+    assert rules(project) <= {"report"}
 
 
 def test_a_new_fact_rebuilds_data_mid_and_sft_but_no_pretraining(project: Project) -> None:
