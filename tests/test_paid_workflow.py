@@ -18,7 +18,7 @@ from workflow_kit import Project, copied
 
 pytestmark = pytest.mark.workflow
 
-KEY = "sk-or-v1-0123456789abcdef-very-secret"
+KEY = "fake-key-for-tests-only"
 FAULTS = ("rate-limit", "overloaded-503", "truncated", "rival", "reset", "cut-body", "not-json")
 
 

@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_midway_is_told_and_costs_what_was_under_way(tmp_pa
 
 
 def test_the_key_is_in_no_file_and_in_no_message(tmp_path: Path) -> None:
-    key = "sk-very-secret-1"
+    key = "fake-key-for-tests-only"
     with Stub(key=key, rate=0.2, latency=0.02, retry_after=0.1) as stub:
         shard = Shard(tmp_path, stub, count=40, timeout_s=1.0)
         assert shard.start().wait(20) == 0
