@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imprint import sources
-from imprint.batch import Batch
-from imprint.data import Chats
-from imprint.distributed import Ranks
-from imprint.gradients import Gradients
+from imprint.dataset.batch import Batch
+from imprint.dataset.chats import Chats
 from imprint.model import ROPE_BASE, SOFTCAP, Model, ModelConfig
-from imprint.optim import AdamW, Muon
 from imprint.tokenizer import Tokenizer
-from imprint.train import number_type, prepare
+from imprint.training.distributed import Ranks
+from imprint.training.gradients import Gradients
+from imprint.training.loop import number_type, prepare
+from imprint.training.optim import AdamW, Muon
 
 
 def norm(x: Tensor) -> Tensor:

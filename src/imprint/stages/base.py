@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imprint import records, training
-from imprint.data import Documents
-from imprint.distributed import Ranks
+from imprint import records
+from imprint.dataset.documents import Documents
 from imprint.model import Model, ModelConfig
 from imprint.settings import Architecture, Base
 from imprint.tokenizer import Tokenizer
-from imprint.train import evaluate
+from imprint.training.distributed import Ranks
+from imprint.training.loop import evaluate
+from imprint.training.stage import Prepared, carry_out, checked
 
 VERSION = 1
 
@@ -44,8 +45,8 @@ def run(
         ConfigError: A setting is missing or wrong.
         RecordError: A line of the corpus holds no text.
     """
-    shape = training.checked(Architecture, settings["model"], stage="model")
-    base = training.checked(Base, settings["training"], stage="base")
+    shape = checked(Architecture, settings["model"], stage="model")
+    base = checked(Base, settings["training"], stage="base")
     seed = int(settings["seed"])
     speech = Tokenizer.load(tokenizer)
 
@@ -59,7 +60,7 @@ def run(
             seed=seed,
         )
 
-    def build() -> training.Prepared:
+    def build() -> Prepared:
         config = ModelConfig(
             depth=shape.depth,
             vocabulary=speech.vocabulary,
@@ -80,9 +81,9 @@ def run(
             }
 
         about = {"corpus_tokens": len(data.flat), "passes": round(base.tokens / len(data.flat), 3)}
-        return training.Prepared(Model(config, seed=seed), data, judge, about)
+        return Prepared(Model(config, seed=seed), data, judge, about)
 
-    training.carry_out(
+    carry_out(
         build,
         stage="base",
         version=VERSION,

@@ -6,7 +6,7 @@ order and sft those from its end: half a pass in each is every row once.
 
 from functools import partial
 
-from imprint.training import tune
+from imprint.training.stage import tune
 
 VERSION = 3
 

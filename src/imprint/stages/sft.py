@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from imprint.training import tune
+from imprint.training.stage import tune
 
 VERSION = 3
 

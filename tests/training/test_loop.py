@@ -11,17 +11,20 @@ import pytest
 import torch
 
 import training_kit as kit
-from imprint import artifacts, checkpoint, gradients, train
-from imprint.batch import Batch
+from imprint import artifacts, checkpoint
 from imprint.checkpoint import States
-from imprint.data import Chats, Documents
-from imprint.distributed import Ranks
+from imprint.dataset.batch import Batch
+from imprint.dataset.chats import Chats
+from imprint.dataset.documents import Documents
 from imprint.errors import ImprintError
-from imprint.gradients import Gradients
 from imprint.model import Model, ModelConfig
 from imprint.settings import Tuning
 from imprint.stages import mid, sft
 from imprint.tokenizer import Tokenizer
+from imprint.training import gradients
+from imprint.training import loop as train
+from imprint.training.distributed import Ranks
+from imprint.training.gradients import Gradients
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imprint.batch import Batch, Data
-from imprint.data import OPENING, Chats, Documents, arrange, fit, openings, passes
+from imprint.dataset.batch import Batch, Data
+from imprint.dataset.chats import OPENING, Chats, arrange, fit, openings, passes
+from imprint.dataset.documents import Documents
 from imprint.errors import ConfigError, RecordError
 from imprint.tokenizer import Rendered, Tokenizer
 

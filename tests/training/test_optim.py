@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imprint.optim import AdamW, Muon, orthogonal, schedule
 from imprint.settings import Optimizer
+from imprint.training.optim import AdamW, Muon, orthogonal, schedule
 
 
 def settings(**values: float) -> Optimizer:

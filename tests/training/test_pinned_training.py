@@ -11,8 +11,9 @@ import pytest
 
 import training_kit as kit
 from imprint import records
-from imprint.batch import Data
-from imprint.data import Chats, Documents, openings
+from imprint.dataset.batch import Data
+from imprint.dataset.chats import Chats, openings
+from imprint.dataset.documents import Documents
 from imprint.stages import base, mid, sft, tokenizer
 from imprint.tokenizer import Tokenizer
 

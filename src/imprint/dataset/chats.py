@@ -1,4 +1,4 @@
-"""What the model trains on: documents packed into rows, conversations one a row.
+"""What mid and sft train on: conversations, one a row.
 
 Shape letters used in this file: B rows in a batch, T tokens in a row, N supervised positions.
 """
@@ -6,106 +6,26 @@ Shape letters used in this file: B rows in a batch, T tokens in a row, N supervi
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from imprint import artifacts
-from imprint.batch import Batch
-from imprint.errors import ConfigError, RecordError
+from imprint.dataset.batch import Batch
+from imprint.dataset.order import Flags, Numbers, randomness
+from imprint.errors import ConfigError
 from imprint.tokenizer import Rendered, Tokenizer
 
 logger = logging.getLogger("imprint")
-
-Numbers = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 ROUND = 8
 """Row lengths are multiples of this: matrix kernels are made anew, in 1 ms, for every new shape."""
 ROUND_N = 128
 """The count of supervised positions is filled up to a multiple of this, for the same reason."""
-DOCUMENTS = 10_000
-"""Documents tokenised at a time."""
 OPENING = 4
 """Tokens of an answer that show which one it is."""
 POOL = 24
 """Batches whose rows are sorted by length together: padding under 4 %, order still random."""
-
-
-def randomness(*seeds: int | str) -> np.random.RandomState:
-    """Return random numbers that depend on ``seeds`` alone, the same in every version of numpy."""
-    return np.random.RandomState(int(artifacts.digest(seeds)[:8], 16))
-
-
-class Documents:
-    """Documents end to end, cut into rows of one length; every token is supervised."""
-
-    def __init__(
-        self,
-        texts: Iterable[str],
-        *,
-        tokenizer: Tokenizer,
-        context: int,
-        batch_tokens: int,
-        tokens: int | None,
-        seed: int,
-    ) -> None:
-        """Tokenise ``texts``.
-
-        Args:
-            texts: Documents; each begins with the bos token.
-            tokenizer: Turns them into ids.
-            context: T, unless the texts are shorter.
-            batch_tokens: Tokens in an optimizer step; at least one row is taken.
-            tokens: Tokens to train on; the texts repeat, in another order, if they are too short.
-                None for one pass.
-            seed: Of the order.
-
-        Raises:
-            RecordError: There is no text at all.
-        """
-        size, source = 0, iter(texts)
-        pieces = [np.zeros(0, dtype=np.int32)]
-        while documents := list(itertools.islice(source, DOCUMENTS)):
-            size += sum(len(text.encode()) for text in documents)
-            for ids in tokenizer.encode_batch(documents):
-                pieces.append(np.array([tokenizer.bos, *ids], dtype=np.int32))
-        self.flat = np.concatenate(pieces)
-        if len(self.flat) < 2:
-            raise RecordError("corpus: no text to train on. Raise corpus.characters.")
-        self.length = min(context, len(self.flat) - 1)
-        self.rows = (len(self.flat) - 1) // self.length
-        self.batch_rows = max(1, batch_tokens // self.length)
-        wanted = self.rows * self.length if tokens is None else tokens
-        self.batch_rows = min(self.batch_rows, self.rows)
-        self.steps = max(1, round(wanted / (self.batch_rows * self.length)))
-        self.bytes_per_token = size / len(self.flat)
-        self.seed = seed
-
-    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
-        """Return the share of ``rank`` in the batch of ``step``."""
-        places = np.arange(step * self.batch_rows, (step + 1) * self.batch_rows)
-        rows = [int(self._pass(place // self.rows)[place % self.rows]) for place in places.tolist()]
-        mine = rows[rank::world]
-        starts = np.array(mine or rows[:1], dtype=np.int64) * self.length
-        window = starts[:, None] + np.arange(self.length + 1)
-        ids = self.flat[window].astype(np.int64)
-        return Batch(
-            torch.from_numpy(np.ascontiguousarray(ids[:, :-1])),
-            None,
-            torch.from_numpy(ids[:, 1:].reshape(-1)) if mine else torch.zeros(0, dtype=torch.long),
-            supervised=self.batch_rows * self.length,
-            tokens=self.batch_rows * self.length,
-        )
-
-    def _pass(self, number: int) -> Numbers:
-        if getattr(self, "_order", (None,))[0] != number:
-            order = randomness("documents", self.seed, int(number)).permutation(self.rows)
-            self._order = (number, order)
-        chosen: Numbers = self._order[1]
-        return chosen
 
 
 class Chats:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from imprint.batch import Batch
+from imprint.dataset.batch import Batch
 from imprint.model import Model
 
 HALVES = 2

@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 
 from imprint import records
-from imprint.batch import Data
 from imprint.checkpoint import States
-from imprint.distributed import Ranks
+from imprint.dataset.batch import Data
 from imprint.errors import ImprintError
-from imprint.gradients import Gradients
 from imprint.model import Model
-from imprint.optim import AdamW, Muon, schedule
 from imprint.progress import Progress
 from imprint.settings import Training
+from imprint.training.distributed import Ranks
+from imprint.training.gradients import Gradients
+from imprint.training.optim import AdamW, Muon, schedule
 
 logger = logging.getLogger("imprint")
 

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from imprint import artifacts, checkpoint, records, sources
-from imprint.batch import Data
-from imprint.data import Chats, openings, passes
-from imprint.distributed import Ranks, joined
+from imprint.dataset.batch import Data
+from imprint.dataset.chats import Chats, openings, passes
 from imprint.errors import ConfigError
 from imprint.model import Model
 from imprint.recipe import SHAPELESS
 from imprint.settings import Training, Tuning
 from imprint.tokenizer import Rendered, Tokenizer
-from imprint.train import evaluate, number_type, prepare, train
+from imprint.training.distributed import Ranks, joined
+from imprint.training.loop import evaluate, number_type, prepare, train
 
 logger = logging.getLogger("imprint")
 
