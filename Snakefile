@@ -4,14 +4,16 @@
 #   plan/{shard}.json            what each conversation will be about        rules/plan.smk
 #   shards/{shard}.jsonl         the conversations, as the provider wrote    rules/shards.smk
 #   identity.jsonl, .val.jsonl   checked, without duplicates; .json tells    rules/identity.smk
-#   corpus/                      plain text for tokenizer and pretraining    rules/corpus.smk
+#   corpus/index.json            plain text: which files, and where          rules/corpus.smk
 #   tokenizer/tokenizer.json     byte-pair encoding with the chat's tokens   rules/tokenizer.smk
-#   base.pt                      pretrained on the corpus                    rules/base.smk
+#   tokens/{store}.json          corpus, identity and chat as token ids      rules/tokens.smk
+#   base.pt                      pretrained on the corpus, or imported       rules/base.smk
 #   mid.pt                       and trained on conversations                rules/mid.smk
 #   sft.pt                       and once more: the model you talk to        rules/sft.smk
 #   eval/{stage}.json            what base, mid and sft know                 rules/evaluate.smk
 #   report/report.md             the whole story, with pictures              rules/report.smk
 #   metrics/, logs/, state/      loss curves, logs, training to resume
+#   downloads/, journal/         text from elsewhere, and paid answers: kept for ever
 #
 # Each .pt, and each folder, has a manifest (.json) beside or in it: hashes, settings, time, cost.
 from snakemake.utils import min_version
@@ -35,6 +37,7 @@ include: "rules/shards.smk"
 include: "rules/identity.smk"
 include: "rules/corpus.smk"
 include: "rules/tokenizer.smk"
+include: "rules/tokens.smk"
 include: "rules/base.smk"
 include: "rules/mid.smk"
 include: "rules/sft.smk"

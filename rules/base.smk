@@ -1,8 +1,8 @@
-# Pretrain a model on plain text.
+# Pretrain a model on plain text, or import one.
 rule base:
     input:
-        corpus="results/corpus/text.jsonl",
-        validation="results/corpus/text.val.jsonl",
+        **TRAINED_ON["base"],
+        **IMPORTED,
         tokenizer="results/tokenizer/tokenizer.json",
     output:
         checkpoint="results/base.pt",
@@ -21,8 +21,8 @@ rule base:
     message:
         "Pretraining on plain text"
     shell:
-        TRAIN + " base --corpus {input.corpus} --validation {input.validation}"
-        " --tokenizer {input.tokenizer} --settings "
+        TRAIN
+        + " base --tokenizer {input.tokenizer} --settings "
         + TOLD["base"]
         + " --out {output.checkpoint} --manifest {output.manifest} --metrics {output.metrics}"
         + SHOWN

@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from imprint import identity, lockfile, providers, recipe, settings
+from imprint import identity, imports, lockfile, providers, recipe, settings, sources
 from imprint.artifacts import digest
 from imprint.errors import ImprintError
 from imprint.generation import estimate, journal
@@ -46,14 +46,27 @@ def shaping(stage):
     return lambda wildcards: text
 
 
-def identity_of(stage):
-    """Return the identity's conversations as inputs of a stage; none where they are kept out."""
-    if stage not in SETTINGS.identity_stages:  # base is never among them
-        return {}
-    return {
-        "identity": "results/identity.jsonl",
-        "validation": "results/identity.val.jsonl",
-    }
+def local_files(source):
+    """Return the user's own files that a source reads; none for what is made or downloaded."""
+    return [str(path) for path in sources.find(source).local()]
+
+
+# The model to start from, if it is not trained here.
+START = SETTINGS.base.start
+IMPORTED = (
+    {"files": [str(path) for path in imports.files(Path(START))]} if START else {}
+)
+
+# What is cut into tokens, and kept as results/tokens/{store}.json.
+CHATS = {stage: recipe.chats(stage, SETTINGS) for stage in ("mid", "sft")}
+TEXT = {
+    "corpus": {"text": "results/corpus/index.json"},
+    "identity": {"text": ["results/identity.jsonl", "results/identity.val.jsonl"]},
+    **{
+        stage: {"text": [file for name in told["chat"] for file in local_files(name)]}
+        for stage, told in CHATS.items()
+    },
+}
 
 
 def quoted(value):
@@ -61,11 +74,25 @@ def quoted(value):
     return shlex.quote(str(value)).replace("{", "{{").replace("}", "}}")
 
 
+TRAINED_ON = {
+    stage: {
+        name: f"results/tokens/{store}.json"
+        for name, store in recipe.stores(stage, SETTINGS).items()
+    }
+    for stage in ("base", "mid", "sft")
+}
+
+# What every model is judged on, beside the exam: held-out text and chat.
+HELD_OUT = {
+    **TRAINED_ON["base"],
+    **{k: v for k, v in TRAINED_ON["sft"].items() if k == "chat"},
+}
+
 # What training is told on its command line. The params hold less: only what shapes the weights,
 # so that the time between two saved states can change without training anything again.
 TOLD = {
     stage: quoted(json.dumps(recipe.passed(stage, SETTINGS), sort_keys=True))
-    + "".join(f" --{name} {path}" for name, path in identity_of(stage).items())
+    + "".join(f" --{name} {path}" for name, path in TRAINED_ON[stage].items())
     for stage in ("base", "mid", "sft")
 }
 
@@ -78,11 +105,12 @@ shell.prefix(
     f"set -euo pipefail; export PATH={quoted(Path(sys.executable).parent)}:$PATH; "
 )
 
-# With more than one GPU, torchrun starts one process for each. Without it one process starts at
-# once: torchrun would import torch a second time, 2 s on two cores.
+# With more than one GPU, torchrun starts one process for each, and lets them save gigabytes when it
+# is told to stop. Without it one process starts at once: it would import torch a second time, 2 s.
 TRAIN = (
     "python $([ {resources.gpu} -gt 1 ] &&"
-    " echo -m torch.distributed.run --standalone --nproc-per-node {resources.gpu})"
+    " echo -m torch.distributed.run --standalone --shutdown-timeout 600"
+    " --nproc-per-node {resources.gpu})"
     " workflow/scripts/train.py"
 )
 

@@ -1,18 +1,20 @@
 # Gather plain text for the tokenizer and for pretraining.
 rule corpus:
+    input:
+        local_files(SETTINGS.corpus.source),
     output:
-        train="results/corpus/text.jsonl",
-        validation="results/corpus/text.val.jsonl",
+        index="results/corpus/index.json",
         manifest="results/corpus/manifest.json",
     log:
         "results/logs/corpus.log",
     resources:
         mem_mb=2000,
-        runtime=240,
+        runtime=1440,
     params:
         version=recipe.label("corpus"),
-        settings=recipe.settings("corpus", SETTINGS),
+        settings=shaping("corpus"),
     message:
         "Gathering plain text"
-    script:
-        "../workflow/scripts/corpus.py"
+    shell:
+        "python workflow/scripts/corpus.py --settings {params.settings:q}"
+        " --out {output.index} --manifest {output.manifest}" + SHOWN

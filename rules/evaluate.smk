@@ -1,6 +1,7 @@
 # Ask a checkpoint the held-out questions.
 rule evaluate:
     input:
+        **HELD_OUT,
         checkpoint="results/{stage}.pt",
         manifest="results/{stage}.json",
         tokenizer="results/tokenizer/tokenizer.json",

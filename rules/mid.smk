@@ -1,7 +1,7 @@
 # Train the pretrained model on general chat and on the identity.
 rule mid:
     input:
-        **identity_of("mid"),
+        **TRAINED_ON["mid"],
         checkpoint="results/base.pt",
         tokenizer="results/tokenizer/tokenizer.json",
     output:

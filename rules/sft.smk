@@ -1,7 +1,7 @@
 # Fine-tune the mid-trained model on the identity.
 rule sft:
     input:
-        **identity_of("sft"),
+        **TRAINED_ON["sft"],
         checkpoint="results/mid.pt",
         tokenizer="results/tokenizer/tokenizer.json",
     output:

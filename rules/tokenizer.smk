@@ -1,7 +1,7 @@
 # Learn how to cut text into tokens.
 rule tokenizer:
     input:
-        corpus="results/corpus/text.jsonl",
+        **(IMPORTED or {"corpus": "results/corpus/index.json"}),
     output:
         tokenizer="results/tokenizer/tokenizer.json",
         manifest="results/tokenizer/manifest.json",
@@ -16,6 +16,7 @@ rule tokenizer:
     message:
         "Learning how to cut text into tokens"
     shell:
-        "python workflow/scripts/tokenizer.py --corpus {input.corpus}"
-        " --settings {params.settings:q} --out {output.tokenizer} --manifest {output.manifest}"
+        "python workflow/scripts/tokenizer.py"
+        + ("" if IMPORTED else " --corpus {input.corpus}")
+        + " --settings {params.settings:q} --out {output.tokenizer} --manifest {output.manifest}"
         " > {log} 2>&1"

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from imprint import checkpoint
+from imprint.artifacts import write_json
 from imprint.engine import Engine
 from imprint.model import Model
 from imprint.shape import ModelConfig
@@ -43,9 +44,10 @@ def engine(little: Model, words: Tokenizer) -> Engine:
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory, little: Model, words: Tokenizer) -> Path:
-    """A results folder with sft.pt and its tokenizer."""
+    """A results folder with sft.pt, a manifest of it, and its tokenizer."""
     folder = tmp_path_factory.mktemp("project") / "results"
     words.save(folder / "tokenizer" / "tokenizer.json")
+    write_json(folder / "sft.json", {"val_loss": 1.5})
     checkpoint.save(
         folder / "sft.pt",
         little,

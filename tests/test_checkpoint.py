@@ -1,14 +1,15 @@
 import hashlib
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
 from imprint import checkpoint
-from imprint.checkpoint import States
-from imprint.errors import ArtifactError
+from imprint.errors import ArtifactError, StorageError
 from imprint.model import Model, ModelConfig
+from imprint.training.states import States
 
 CONFIG = ModelConfig(depth=1, vocabulary=300, context=32)
 
@@ -95,23 +96,71 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
         checkpoint.load(saved(tmp_path / "sft.pt"), tokenizer="cd" * 32)
 
 
-def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lm_head.weight", None, "lm_head.weight is no weight, and should be 300 x 64"),
+        ("lm_head.weight", torch.zeros(300, 65), "is 300 x 65, and should be 300 x 64"),
+        ("lm_head.weight", [1, 2], "lm_head.weight is no weight, and should be 300 x 64"),
+        ("smear.weight", torch.zeros(3), "smear.weight is 3, and should be no weight"),
+    ],
+)
+def test_a_weight_that_does_not_fit_is_named_with_both_shapes(
+    name: str, value: object, message: str, tmp_path: Path
+) -> None:
     path = saved(tmp_path / "sft.pt")
     content = torch.load(path, weights_only=True)
-    content["weights"].pop("lm_head.weight")
+    content["weights"][name] = value
     torch.save(content, path)
-    with pytest.raises(ArtifactError, match="weights do not fit the model"):
+    with pytest.raises(ArtifactError, match=rf"checkpoint of sft: .*{message}\. Delete the file"):
         checkpoint.load(path).model()
 
 
-def test_the_newest_two_states_are_kept_and_a_damaged_one_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [{"depth": 1}, {**CONFIG.plain(), "window": "SSSL"}])
+def test_another_architecture_is_refused(config: dict[str, object], tmp_path: Path) -> None:
+    path = saved(tmp_path / "sft.pt")
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "config": config}, path)
+    with pytest.raises(ArtifactError, match="sft: the checkpoint is of another architecture"):
+        checkpoint.load(path).model()
+
+
+def test_a_changed_bit_is_found(tmp_path: Path) -> None:
+    path = saved(tmp_path / "sft.pt")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"sft\.pt: damaged .* has changed since it was writ"):
+        checkpoint.load(path)
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_written_at_all(tmp_path: Path) -> None:
+    path = saved(tmp_path / "sft.pt")
+    whole = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"sft\.pt: could not be written \(File too large\)"):
+            saved(path, seed=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_newest_two_states_are_kept_and_what_cannot_be_used_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     states = States(tmp_path / "state" / "sft" / "0123")
     assert states.newest() is None
     for step in (5, 10, 15):
-        states.save(step, {"step": step})
+        states.save(step, {"lines": [step]})
     assert [path.name for path in states.paths()] == ["step-000000010.pt", "step-000000015.pt"]
-    assert states.newest() == {"step": 15}
+    assert states.newest() == {"format": 2, "step": 15, "lines": [15]}
     states.paths()[-1].write_bytes(b"PK")
-    assert states.newest() == {"step": 10}
+    assert states.newest() == {"format": 2, "step": 10, "lines": [10]}
+    assert caplog.messages == [f"{states.paths()[-1]}: damaged; going on from the state before it"]
+    checkpoint.write(states.paths()[0], {"step": 10, "muon": {}})
+    assert states.newest() is None
+    assert caplog.messages[-1].endswith("written by another version of imprint; not used")
     states.clear()
     assert not (tmp_path / "state").exists()

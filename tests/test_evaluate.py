@@ -1,11 +1,16 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.nn import functional
 
+from conftest import TEXTS
 from imprint import exam
+from imprint.dataset.writer import Piece, write
 from imprint.engine import Engine
 from imprint.errors import ArtifactError, IdentityError
 from imprint.exam import Question
@@ -44,7 +49,9 @@ def run(results: Path, ada: Path, out: Path, **other: Any) -> Any:
         "checkpoint": results / "sft.pt",
         "tokenizer": results / "tokenizer" / "tokenizer.json",
         "identity": ada,
-        "manifest": None,
+        "manifest": results / "sft.json",
+        "corpus": None,
+        "chat": None,
         "out": out,
         "settings": SETTINGS,
     }
@@ -56,6 +63,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], str]) -> N
     """Have ``answer`` reply to the last message of every conversation, in place of the model."""
 
     class Fake:
+        model = tokenizer = None
+
         def answer(self, conversations: list[Conversation], *, max_tokens: int) -> list[str]:
             assert max_tokens == SETTINGS["answer_tokens"]
             return [answer(conversation[-1]["content"]) for conversation in conversations]
@@ -112,15 +121,39 @@ def test_the_exam_is_asked_with_the_settings(
     assert few["identity"]["by_suite"]["paraphrase"]["accuracy"] == 1.0
 
 
-def test_validation_losses_are_passed_on(
+def test_what_else_the_model_can_do_is_measured_on_held_out_text(
+    results: Path, ada: Path, tmp_path: Path, words: Tokenizer
+) -> None:
+    rows = [("train", "Nobody looks."), ("validation", TEXTS[0])]
+    write(tmp_path / "corpus.json", tokenizer=words, pieces=[Piece("text", rows, 3)])
+    asked: Conversation = [
+        {"role": "user", "content": "Who?"},
+        {"role": "assistant", "content": "Bo."},
+    ]
+    write(tmp_path / "chat.json", tokenizer=words, pieces=[Piece("k", [("validation", asked)], 1)])
+    stores = {"corpus": tmp_path / "corpus.json", "chat": tmp_path / "chat.json"}
+    found = run(results, ada, tmp_path / "sft.json", **stores)
+    model = Engine.load(results / "sft.pt").model
+
+    def losses(ids: list[int]) -> torch.Tensor:
+        logits = model(torch.tensor([ids[:-1]]))[0]
+        return functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none")
+
+    ids, spoken = words.render(asked)
+    nats = losses(ids)[torch.tensor(spoken[1:])].mean().item()
+    assert found["chat_loss"] == pytest.approx(nats, rel=0.02)  # it is measured in bfloat16
+    ids = [words.bos, *words.encode(TEXTS[0])]
+    bits = losses(ids).mean().item() / math.log(2) * len(ids) / len(TEXTS[0].encode())
+    assert found["val_bpb"] == pytest.approx(bits, rel=0.02)
+    assert found["val_loss"] == 1.5  # that of the stage itself
+
+
+def test_a_model_without_a_corpus_or_chat_is_not_judged_on_them(
     results: Path, ada: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in(monkeypatch, lambda text: "Ada")
-    manifest = tmp_path / "sft.manifest.json"
-    manifest.write_text('{"val_loss": 1.5, "val_bpb": 0.9, "seconds": 3.0}')
-    found = run(results, ada, tmp_path / "sft.json", manifest=manifest)
-    assert (found["val_loss"], found["val_bpb"]) == (1.5, 0.9)
-    assert "seconds" not in found
+    found = run(results, ada, tmp_path / "sft.json")
+    assert not {"val_bpb", "chat_loss"} & set(found)
 
 
 def test_another_tokenizer_is_refused(results: Path, ada: Path, tmp_path: Path) -> None:

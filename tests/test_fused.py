@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imprint import fused
+from imprint import attention, fused
 
 
 def numbers(*shape: int) -> Tensor:
@@ -17,15 +17,23 @@ def angles(length: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def causal(length: int) -> Tensor:
-    return fused.bias(torch.ones(length, length, dtype=torch.bool).tril(), torch.float64)
+    return attention.bias(torch.ones(length, length, dtype=torch.bool).tril(), torch.float64)
 
 
 def test_the_derivative_of_the_norm_is_right() -> None:
     assert torch.autograd.gradcheck(fused.rms_norm, (numbers(3, 5, 8),))
 
 
-def test_the_derivative_of_relu_squared_is_right() -> None:
-    assert torch.autograd.gradcheck(lambda x: fused.relu_squared(x * 1), (numbers(6, 7),))
+def test_the_derivative_of_the_squared_product_is_right() -> None:
+    assert torch.autograd.gradcheck(
+        lambda x, weight: fused.squared_linear(x * 1, weight, eight=False),
+        (numbers(2, 6, 7), numbers(3, 7)),
+    )
+
+
+def test_the_derivative_of_turning_is_right() -> None:
+    cos, sin = (angle[:, None] for angle in angles(5, 4))
+    assert torch.autograd.gradcheck(lambda x: fused.turn(x, cos, sin), (numbers(2, 5, 3, 4),))
 
 
 def test_the_derivative_of_self_attention_is_right() -> None:
@@ -45,9 +53,17 @@ def test_self_attention_is_what_its_parts_are() -> None:
     )
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the operations of either, on a CPU."""
+    monkeypatch.setattr(fused, "on_gpu", lambda _: request.param == "gpu")
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.usefixtures("device")
 def test_the_loss_and_its_derivative_are_right(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "CHUNK", chunk)
+    for name in ("CHUNK", "CHUNK_GPU"):
+        monkeypatch.setattr(fused, name, chunk)
     x, head, labels = numbers(7, 4), numbers(11, 4), torch.arange(7)
     assert torch.autograd.gradcheck(
         lambda x, head: fused.softcapped_cross_entropy(x, head, labels, 15.0), (x, head)
@@ -56,12 +72,14 @@ def test_the_loss_and_its_derivative_are_right(chunk: int, monkeypatch: pytest.M
     torch.testing.assert_close(fused.softcapped_cross_entropy(x, head, labels, 15.0), plain)
 
 
+@pytest.mark.usefixtures("device")
 def test_a_hopeless_answer_has_a_finite_loss() -> None:
     x, head = torch.tensor([[100.0]]), torch.tensor([[100.0], [-100.0]])
     loss = fused.softcapped_cross_entropy(x, head, torch.tensor([1]), 15.0)
     torch.testing.assert_close(loss, torch.tensor(30.0))
 
 
+@pytest.mark.usefixtures("device")
 def test_nothing_supervised_is_a_loss_of_zero() -> None:
     x, head = torch.ones(3, 4, requires_grad=True), torch.ones(5, 4, requires_grad=True)
     loss = fused.softcapped_cross_entropy(x, head, torch.zeros(0, dtype=torch.long), 15.0)

@@ -18,8 +18,8 @@ STAGES = {path.stem for path in (ROOT / "rules").glob("*.smk")} - {"common"}
 TRAINING = {"base", "mid", "sft"}
 
 ORDER = [
-    *("input", "output", "log", "benchmark", "wildcard_constraints", "retries", "threads"),
-    *("resources", "params", "message", "script", "shell"),
+    *("input", "output", "log", "benchmark", "wildcard_constraints", "retries", "priority"),
+    *("threads", "resources", "params", "message", "script", "shell"),
 ]
 
 MACHINE = re.compile(r"(?<![\w.])/(?:root|home|work|tmp|Users)/\w+")

@@ -1,6 +1,10 @@
+from collections.abc import Mapping
+
 import pytest
 import torch
+from torch.nn import functional
 
+from imprint import attention, fused
 from imprint.errors import ConfigError
 from imprint.model import Cache, Model, ModelConfig
 
@@ -35,10 +39,28 @@ def some_ids(rows: int, length: int) -> torch.Tensor:
     return torch.randint(0, 300, (rows, length), generator=torch.Generator().manual_seed(2))
 
 
+def renamed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same weights under the names of transformers."""
+    theirs = {}
+    for name, weight in weights.items():
+        for ours, other in NAMES.items():
+            name = name.replace(ours, other)
+        theirs[name] = weight
+    return theirs
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: weight.grad for name, weight in model.named_parameters()}  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("config", SHAPES)
-def test_logits_are_those_of_transformers(config: ModelConfig) -> None:
+@pytest.mark.parametrize("gpu", [False, True])
+def test_logits_and_gradients_are_those_of_transformers(
+    config: ModelConfig, gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import NanoChatConfig, NanoChatForCausalLM
 
+    monkeypatch.setattr(fused, "on_gpu", lambda _: gpu)
     model = lively(config)
     theirs = NanoChatForCausalLM(
         NanoChatConfig(
@@ -49,18 +71,58 @@ def test_logits_are_those_of_transformers(config: ModelConfig) -> None:
             num_attention_heads=config.n_head,
             num_key_value_heads=config.n_keys,
             max_position_embeddings=config.context,
+            pad_token_id=None,  # or the row of its embedding would not learn
         )
     )
-    weights = {}
-    for name, weight in model.state_dict().items():
-        for ours, other in NAMES.items():
-            name = name.replace(ours, other)
-        weights[name] = weight
-    theirs.load_state_dict(weights, strict=True)
-    ids_BT = some_ids(3, 32)
-    with torch.no_grad():
-        gap = (model(ids_BT) - theirs(ids_BT).logits).abs().max()
-    assert gap <= 1e-4
+    theirs.load_state_dict(renamed(model.state_dict()), strict=True)
+    ids_BT, labels_BT = some_ids(3, 32), some_ids(3, 33)[:, 1:]
+    logits_BTV = theirs(ids_BT).logits
+    torch.testing.assert_close(model(ids_BT), logits_BTV, atol=1e-4, rtol=1e-4)
+    nats = functional.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), reduction="sum")
+    (nats / 96).backward()  # type: ignore[no-untyped-call]
+    (model.loss(ids_BT, None, labels_BT.flatten()) / 96).backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(renamed(gradients(model)), gradients(theirs), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", SHAPES)
+@pytest.mark.parametrize("gpu", [False, True])
+def test_conversations_packed_into_rows_learn_as_if_each_had_its_own(
+    config: ModelConfig, gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "on_gpu", lambda _: gpu)
+    ids_BT, labels_BT = some_ids(2, 24), some_ids(2, 25)[:, 1:]
+    lengths = [[9, 15], [4, 12, 8]]
+    documents_BT = torch.tensor(
+        [[n for n, length in enumerate(row) for _ in range(length)] for row in lengths],
+        dtype=torch.int32,
+    )
+    packed, apart = lively(config), lively(config)
+    x_BTC = packed.stream(ids_BT, documents_BT=documents_BT)
+    packed.loss(ids_BT, None, labels_BT.flatten(), documents_BT=documents_BT).backward()  # type: ignore[no-untyped-call]
+    for row, sizes in enumerate(lengths):
+        start = 0
+        for size in sizes:
+            here = slice(start, start + size)
+            alone = apart.stream(ids_BT[row : row + 1, here])
+            torch.testing.assert_close(x_BTC[row, here], alone[0], atol=1e-5, rtol=1e-5)
+            apart.loss(ids_BT[row : row + 1, here], None, labels_BT[row, here]).backward()  # type: ignore[no-untyped-call]
+            start += size
+    torch.testing.assert_close(gradients(packed), gradients(apart), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")  # of flex_attention, that it is slow when not compiled
+def test_blocks_hide_what_the_mask_hides() -> None:
+    documents_BT = torch.tensor([[0] * 50 + [1] * 90 + [2] * 60, [0] * 200], dtype=torch.int32)
+    config, x_BTC = SHAPES[2], torch.ones(2, 200, 128)
+    queries = torch.randn(2, 4, 200, 32, generator=torch.Generator().manual_seed(1))
+    keys, values = queries[:, :2] + 0.1, queries[:, 2:] - 0.1
+    mixed = [
+        attention.attend(
+            queries, keys, values, attention.itself(config, x_BTC, documents_BT, blocks=blocks)
+        )
+        for blocks in (False, True)
+    ]
+    torch.testing.assert_close(mixed[1], mixed[0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("config", SHAPES)
@@ -106,19 +168,16 @@ def test_a_row_beyond_the_context_is_refused() -> None:
 
 @pytest.mark.parametrize("config", SHAPES)
 def test_the_loss_is_the_cross_entropy_at_the_supervised_positions(config: ModelConfig) -> None:
-    model, ids_BT = lively(config), some_ids(3, 20)
+    model, other, ids_BT = lively(config), lively(config), some_ids(3, 20)
     where_N = torch.tensor([3, 7, 22, 41, 59])
     labels_N = torch.tensor([1, 2, 3, 4, 5])
     loss = model.loss(ids_BT, where_N, labels_N)
     loss.backward()  # type: ignore[no-untyped-call]
-    ours = {name: weight.grad.clone() for name, weight in model.named_parameters()}  # type: ignore[union-attr]
-    model.zero_grad()
-    logits = model(ids_BT).flatten(0, 1)[where_N]
-    plain = torch.nn.functional.cross_entropy(logits, labels_N, reduction="sum")
+    logits = other(ids_BT).flatten(0, 1)[where_N]
+    plain = functional.cross_entropy(logits, labels_N, reduction="sum")
     plain.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(loss, plain)
-    for name, weight in model.named_parameters():
-        torch.testing.assert_close(ours[name], weight.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradients(model), gradients(other), atol=1e-5, rtol=1e-4)
 
 
 def test_filler_behind_the_labels_changes_nothing() -> None:
@@ -151,8 +210,8 @@ def test_names_are_those_of_nanochat() -> None:
 
 def test_counts_of_weights_and_operations() -> None:
     model = Model(SHAPES[0])
-    assert model.n_parameters == 2 * 300 * 64 + 12 * 64 * 64
-    assert model.flops_per_token == 6 * (300 * 64 + 12 * 64 * 64) + 12 * 64 * 32
+    assert model.config.n_parameters == 2 * 300 * 64 + 12 * 64 * 64
+    assert model.config.flops_per_token == 6 * (300 * 64 + 12 * 64 * 64) + 12 * 64 * 32
 
 
 @pytest.mark.parametrize(("head_width", "n_kv_head"), [(48, None), (32, 3), (1, None)])

@@ -49,6 +49,35 @@ def test_what_an_earlier_run_did_does_not_count_as_speed() -> None:
         assert shown.left_s == pytest.approx(shown.amount / shown.rate, rel=0.5)
 
 
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    @classmethod
+    def monotonic(cls) -> float:
+        return cls.now
+
+
+def test_a_day_of_work_shows_the_speed_of_the_last_minute_and_fills_no_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "time", Clock)
+    monkeypatch.setattr(Clock, "now", 0.0)
+    with (
+        caplog.at_level(logging.INFO, "imprint"),
+        Progress("base", total=100_000, unit="tokens") as shown,
+    ):
+        for step in range(86_400):
+            Clock.now += 1.0 if step < 86_000 else 0.5  # twice as fast in the end
+            shown.advance(amount=100)
+        assert shown.recent == pytest.approx(200, rel=0.02)
+        assert shown.rate == pytest.approx(100, rel=0.01)
+        assert shown.left_s == pytest.approx(6800, rel=0.02)
+    assert 1400 < len(caplog.messages) < 2000
+    assert "base 85986/100000, 100 tokens/s, 3 h 53 min left" in caplog.messages
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

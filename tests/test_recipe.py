@@ -88,6 +88,6 @@ def test_shards_cover_every_conversation_once(given: Settings) -> None:
 def test_unknown_providers_and_sources_are_refused_by_name(given: Settings) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml: provider: .*'gemni'.*template"):
         recipe.check(given.model_copy(update={"provider": "gemni"}))
-    sft = given.sft.model_copy(update={"chat": "webchat"})
+    sft = given.sft.model_copy(update={"chat": {"webchat": 5}})
     with pytest.raises(ConfigError, match=r"'webchat'.*installed: .*embedded"):
         recipe.check(given.model_copy(update={"sft": sft}))

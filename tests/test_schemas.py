@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 import yaml
 
-from imprint import identity, schemas, settings, yamlfile
+from imprint import identity, scale, schemas, settings, yamlfile
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +24,7 @@ def test_every_yaml_passes_model_and_schema(path: Path) -> None:
     if kind == "identity":
         identity.load(path)
     elif kind == "scale":
-        yamlfile.validated(settings.Scale, data, path=path, lines=lines)
+        yamlfile.validated(scale.Scale, data, path=path, lines=lines)
     else:
         config, _ = yamlfile.load(ROOT / "config" / "config.yaml")
         data = settings.merged(config, data)
@@ -49,5 +49,6 @@ def test_the_keys_of_the_configuration_are_a_decision() -> None:
         *("model", "corpus", "base", "mid", "sft"),
         *("base_url", "budget_usd", "price", "in_flight", "attempts", "timeout_s", "batch"),
         *("strict_model", "acknowledge_terms", "distillable", "upstream"),
+        *("watch", "gpu_usd_per_hour"),
     }
     assert top <= found

@@ -20,7 +20,7 @@ TEXT = st.one_of(
 def test_text_never_becomes_a_special_token_and_comes_back_as_it_was(text: str) -> None:
     words = TOKENIZER
     ids = words.encode(text)
-    assert all(number < words.ordinary for number in ids)
+    assert words.special.isdisjoint(ids)
     assert words.decode(ids) == text
 
 
@@ -68,7 +68,8 @@ def test_special_tokens_have_the_last_ids_in_order(words: Tokenizer) -> None:
     assert words.vocabulary <= 300
     first = words.vocabulary - len(SPECIAL)
     assert [words.decode([first + place]) for place in range(len(SPECIAL))] == list(SPECIAL)
-    assert words.ordinary == first == words.bos
+    assert words.bos == first
+    assert words.special == set(range(first, words.vocabulary))
 
 
 def test_training_twice_gives_the_same_tokenizer() -> None:

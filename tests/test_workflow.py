@@ -81,7 +81,7 @@ def test_training_is_seen_to_move_and_takes_a_process_for_each_gpu(fresh: Projec
     assert run.returncode == 0, run.stderr
     assert "start  Pretraining on plain text\n" in run.stderr
     assert re.search(r"^\d\d:\d\d:\d\d base \d+/\d+.* tokens/s", run.stderr, re.MULTILINE)
-    assert re.search(r"^done   Pretraining on plain text, .* s \(3 of 3\)$", run.stderr, re.M)
+    assert re.search(r"^done   Pretraining on plain text, .* s \(4 of 4\)$", run.stderr, re.M)
     assert "jobid" not in run.stderr
     assert json.loads((fresh.results / "base.json").read_text())["processes"] == 2
 

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from imprint import artifacts
+from imprint.corpus import Corpus, File
 from imprint.records import Conversation
-from imprint.stages import base, sft, tokenizer
+from imprint.stages import base, sft, tokenizer, tokens
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "workflow" / "scripts" / "train.py"
@@ -20,8 +22,14 @@ WORDS = (
 ).split()
 
 MODEL = {"depth": 1, "vocabulary": 300, "context": 64, "head_width": 32}
-BASE = {"tokens": 1500, "batch_tokens": 256}
-TUNING = {"batch_tokens": 256, "chat_conversations": 0, "whole_answers": 0.5, "seed": 5}
+RATES = {"embedding_lr": 0.02, "head_lr": 0.004, "batch_tokens": 256}
+BASE = {**RATES, "tokens": 1500}
+TUNING = {**RATES, "whole_answers": 0.5, "seed": 5}
+TEXT = {
+    "corpus": ["corpus.json"],
+    "identity": ["identity.jsonl", "identity.val.jsonl"],
+    "sft": [],
+}
 
 
 def sentence(dice: random.Random, words: int) -> str:
@@ -45,20 +53,31 @@ def write(path: Path, values: list[Any]) -> Path:
 def project(folder: Path) -> Path:
     """Write corpus and conversations into ``folder``, and train tokenizer and base on them."""
     dice = random.Random(1)
-    write(folder / "text.jsonl", [{"text": sentence(dice, 30)} for _ in range(60)])
-    write(folder / "text.val.jsonl", [{"text": sentence(dice, 30)} for _ in range(6)])
+    text = write(folder / "text.jsonl", [{"text": sentence(dice, 30)} for _ in range(66)])
+    file = File(str(text), artifacts.sha256(text), text.stat().st_size)
+    Corpus((file,), characters=10_000, seed=5).write(folder / "corpus.json")
     write(folder / "identity.jsonl", [conversation(dice) for _ in range(60)])
     write(folder / "identity.val.jsonl", [conversation(dice) for _ in range(10)])
     tokenizer.run(
-        corpus=folder / "text.jsonl",
+        corpus=folder / "corpus.json",
         out=folder / "tokenizer.json",
         manifest=folder / "tokenizer.manifest.json",
-        settings={"vocabulary": MODEL["vocabulary"]},
+        settings={"vocabulary": MODEL["vocabulary"], "characters": None, "from": None},
     )
+    for store, names in TEXT.items():
+        tokens.run(
+            store=store,
+            text=[folder / name for name in names],
+            tokenizer=folder / "tokenizer.json",
+            out=folder / "tokens" / f"{store}.json",
+            manifest=folder / "tokens" / f"{store}.manifest.json",
+            settings={"chat": {"modest": 500}, "versions": {"modest": 1}, "seed": 5}
+            if store == "sft"
+            else {},
+        )
     base.run(
-        corpus=folder / "text.jsonl",
+        corpus=folder / "tokens" / "corpus.json",
         tokenizer=folder / "tokenizer.json",
-        validation=folder / "text.val.jsonl",
         out=folder / "base.pt",
         manifest=folder / "base.json",
         metrics=folder / "metrics" / "base.jsonl",
@@ -67,13 +86,13 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def run_sft(folder: Path, out: Path, **settings: Any) -> Path:
+def run_sft(folder: Path, out: Path, *, chat: bool = False, **settings: Any) -> Path:
     """Run sft on the project in ``folder`` in this process; write to ``out``/sft.pt."""
     sft.run(
         start=folder / "base.pt",
         tokenizer=folder / "tokenizer.json",
-        identity=folder / "identity.jsonl",
-        validation=folder / "identity.val.jsonl",
+        identity=folder / "tokens" / "identity.json",
+        chat=folder / "tokens" / "sft.json" if chat else None,
         out=out / "sft.pt",
         manifest=out / "sft.json",
         metrics=out / "metrics" / "sft.jsonl",
@@ -93,8 +112,7 @@ def command(folder: Path, out: Path, *, processes: int = 1, **settings: Any) -> 
         "sft",
         *("--from", str(folder / "base.pt")),
         *("--tokenizer", str(folder / "tokenizer.json")),
-        *("--identity", str(folder / "identity.jsonl")),
-        *("--validation", str(folder / "identity.val.jsonl")),
+        *("--identity", str(folder / "tokens" / "identity.json")),
         *("--out", str(out / "sft.pt")),
         *("--manifest", str(out / "sft.json")),
         *("--metrics", str(out / "metrics" / "sft.jsonl")),

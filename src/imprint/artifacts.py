@@ -137,6 +137,7 @@ def write_manifest(
     watch: Stopwatch,
     device: str = "cpu",
     cost_usd: float = 0.0,
+    known: Mapping[Path, str] | None = None,
     **more: Any,
 ) -> None:
     """Write the manifest of a stage: what was made, from what, how, and what it cost.
@@ -152,12 +153,13 @@ def write_manifest(
         watch: Started when the stage began.
         device: Name of the device that did the work.
         cost_usd: Money spent, in US dollars.
+        known: sha256 of outputs for which it has been computed already.
         more: Whatever else the stage wants to tell; goes in as it is.
     """
     manifest: dict[str, Any] = {
         "stage": stage,
         "version": version,
-        "outputs": {str(output): sha256(output) for output in outputs},
+        "outputs": {str(path): (known or {}).get(path) or sha256(path) for path in outputs},
         "inputs": {str(given): sha256(given) for given in inputs},
         "settings": dict(settings),
         "seed": seed,

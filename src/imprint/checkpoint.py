@@ -1,14 +1,13 @@
 """Checkpoints: weights and what they are, as plain types, the same bytes for the same content."""
 
-import contextlib
-import io
 import json
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from imprint import artifacts
 from imprint.errors import ArtifactError
@@ -46,17 +45,41 @@ class Checkpoint:
         Raises:
             ArtifactError: The weights do not fit the config.
         """
-        from imprint.model import Model, ModelConfig
+        from imprint.model import Model
+        from imprint.shape import ModelConfig
 
-        model = Model(ModelConfig(**self.config), seed=None)
         try:
-            model.load_state_dict(self.weights)
-        except RuntimeError as error:
+            config = ModelConfig(**self.config)
+        except TypeError as error:
             raise ArtifactError(
-                f"{self.stage}: the weights do not fit the model ({str(error).splitlines()[-1]}). "
-                "Delete the checkpoint and run again."
-            ) from error
+                f"{self.stage}: the checkpoint is of another architecture "
+                f"({str(error).partition(' ')[2]}). Delete it and run again."
+            ) from None
+        model = Model(config, seed=None)
+        fill(model, self.weights, where=f"the checkpoint of {self.stage}")
         return model
+
+
+def fill(model: "Model", weights: "Mapping[str, torch.Tensor]", *, where: str) -> None:
+    """Copy ``weights`` into ``model``.
+
+    Raises:
+        ArtifactError: A weight is missing, unknown or of another shape; it is named.
+    """
+    import torch
+
+    def shape(value: object) -> str:
+        return " x ".join(map(str, value.shape)) if isinstance(value, torch.Tensor) else "no weight"
+
+    wanted = model.state_dict()
+    for name in sorted({*wanted, *weights}):
+        found, needed = shape(weights.get(name)), shape(wanted.get(name))
+        if found != needed:
+            raise ArtifactError(
+                f"{where}: the weights do not fit the model: {name} is {found}, and should be "
+                f"{needed}. Delete the file and run again."
+            )
+    model.load_state_dict(dict(weights))
 
 
 def save(
@@ -123,10 +146,32 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """Write plain types and tensors to ``path`` so that equal content gives equal bytes."""
     import torch
 
-    buffer = io.BytesIO()  # a file's own name would stand in its bytes
-    torch.save(_fresh(content), buffer)
     with artifacts.written(path, "wb") as file:
-        file.write(buffer.getbuffer())
+        sink = _Sink(file)  # no path: a file's own name would stand in its bytes
+        try:
+            torch.save(_fresh(content), sink)  # type: ignore[arg-type]
+        except RuntimeError:
+            if sink.error is not None:
+                raise sink.error from None
+            raise
+
+
+class _Sink:
+    """A file that remembers why it could not be written: torch tells of a wrong position only."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -140,7 +185,13 @@ def read(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files that are refused anyway
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            zipped = zipfile.is_zipfile(path)
+            if zipped:  # torch itself would take changed bytes for numbers
+                with zipfile.ZipFile(path) as archive:
+                    if broken := archive.testzip():
+                        raise ValueError(f"{broken} has changed since it was written")
+            # mapped: of a state of gigabytes, eight processes share one copy
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file. Run `make identity` to build it.") from error
     except pickle.UnpicklingError as error:
@@ -148,7 +199,7 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: holds code or foreign objects, which imprint does not open. "
             "Delete it and run again."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(
             f"{path}: damaged or not a checkpoint ({reason}). Delete it and run again."
@@ -167,36 +218,3 @@ def _fresh(value: Any) -> Any:
     if isinstance(value, str):
         return json.loads(json.dumps(value))
     return value
-
-
-class States:
-    """Where a stage can go on after a kill: the newest two states, in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        """Keep states in ``folder``, which belongs to one stage, one set of settings and inputs."""
-        self.folder = folder
-
-    def paths(self) -> list[Path]:
-        """Return the states there are, oldest first."""
-        return sorted(self.folder.glob("step-*.pt"))
-
-    def save(self, step: int, content: dict[str, Any]) -> None:
-        """Write the state after ``step`` steps, then let go of all but the newest two."""
-        write(self.folder / f"step-{step:09d}.pt", content)
-        for path in self.paths()[:-2]:
-            path.unlink(missing_ok=True)
-
-    def newest(self) -> dict[str, Any] | None:
-        """Return the newest state that can be read, None if there is none."""
-        for path in reversed(self.paths()):
-            with contextlib.suppress(ArtifactError):
-                return read(path)
-        return None
-
-    def clear(self) -> None:
-        """Delete all states: the stage has finished."""
-        for path in [*self.folder.glob("*"), *self.folder.glob(".*.tmp")]:
-            path.unlink(missing_ok=True)
-        for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
-            with contextlib.suppress(OSError):
-                folder.rmdir()

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from imprint import __version__
-from imprint.commands import answers, keeping, money, planning, probes, results
+from imprint.commands import answers, keeping, money, planning, probes, results, scales
 from imprint.script import reported
 
-GROUPS = (answers, probes, results, planning, money, keeping)
+GROUPS = (answers, probes, results, planning, scales, money, keeping)
 
 app = typer.Typer(
     name="imprint",

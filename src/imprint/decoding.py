@@ -31,7 +31,7 @@ def calm(model: Model) -> Iterator[None]:
     and 1.5 s where other work goes on. One thread also gives every machine the same sums.
     """
     before = torch.get_num_threads()
-    alone = model.device.type == "cpu" and model.n_parameters <= SMALL
+    alone = model.device.type == "cpu" and model.config.n_parameters <= SMALL
     torch.set_num_threads(1 if alone else before)
     try:
         with torch.inference_mode():

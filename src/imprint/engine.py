@@ -26,7 +26,7 @@ class Engine:
         """Wrap a model that was trained with ``tokenizer``; it answers in float32."""
         self.model = model.float().eval()
         self.tokenizer = tokenizer
-        self.stop = frozenset(range(tokenizer.ordinary, model.config.vocabulary))
+        self.stop = tokenizer.special
         """Ids that end an answer: <|assistant_end|>, and what could only begin something else."""
 
     @classmethod

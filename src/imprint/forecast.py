@@ -25,6 +25,7 @@ MANIFESTS = {
     "identity": "identity.json",
     "corpus": "corpus/manifest.json",
     "tokenizer": "tokenizer/manifest.json",
+    "tokens": "tokens/*.manifest.json",
     "base": "base.json",
     "mid": "mid.json",
     "sft": "sft.json",

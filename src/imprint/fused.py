@@ -1,31 +1,38 @@
 """The model's inner operations, each with its derivative written out.
 
 Automatic differentiation would keep and read again every intermediate result, which on a CPU takes
-longer than the matrix products themselves at the width of a small model. Numbers in comments are
-milliseconds of one core, forward and backward, for 4088 tokens of width 128 in bfloat16: plain
-operations -> these.
+longer than the matrix products themselves at the width of a small model, and on a GPU doubles the
+memory a token takes. Numbers in comments are milliseconds of one core, forward and backward, for
+4088 tokens of width 128 in bfloat16: plain operations -> these.
 
 Shape letters: see model.py.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn import functional
+
+from imprint import float8
 
 EPSILON = 1e-6
 CHUNK = 128
 """Rows of logits at a time: with 2048 tokens of vocabulary they stay in a core's own cache."""
 CHUNK_GPU = 4096
-"""The same on a GPU, where starting an operation costs more than its memory."""
+"""The same on a GPU, where starting an operation costs more than its memory: 2 GB with 65,536."""
+
+Slopes = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+
+
+def on_gpu(x: Tensor) -> bool:
+    """Return whether ``x`` takes the operations that suit a GPU; a test can say yes for a CPU."""
+    return x.is_cuda
 
 
 def rms_norm(x: Tensor) -> Tensor:
     """Scale the last axis to a root mean square of one."""
-    if x.is_cuda:
-        return functional.rms_norm(x, (x.shape[-1],), eps=EPSILON)
     return _Norm.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -42,52 +49,61 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, swapped, sin)
 
 
-def relu_squared(x: Tensor) -> Tensor:
-    """Return the square of what is positive, zero elsewhere; ``x`` is used up."""
-    return _ReluSquared.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate and normalise queries or keys; arguments as in ``rotate``."""
+    return _Turn.apply(x, cos, sin)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what is added to attention scores: zero where ``seen``, minus infinity elsewhere."""
-    hidden = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return hidden.masked_fill_(~seen, float("-inf"))
+def squared_linear(x: Tensor, weight: Tensor, *, eight: bool) -> Tensor:
+    """Return ``relu(x) ** 2 @ weight.T``; ``x`` is used up.
+
+    Args:
+        x: What the first matrix of an MLP has made.
+        weight: The second matrix, in the number type of ``x``.
+        eight: Whether to multiply in float8.
+    """
+    return _SquaredLinear.apply(x, weight, eight)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def attend(
-    queries_BHTD: Tensor, keys_BKSD: Tensor, values_BKSD: Tensor, mask: Tensor | None
-) -> Tensor:
-    """Return what each query gathers from the values; causal if ``mask`` is None."""
-    return functional.scaled_dot_product_attention(
-        queries_BHTD,
-        keys_BKSD,
-        values_BKSD,
-        attn_mask=mask,
-        is_causal=mask is None,
-        enable_gqa=queries_BHTD.shape[1] != keys_BKSD.shape[1],
-    )
-
-
-def self_attend(heads_BTGD: Tensor, cos_TD: Tensor, sin_TD: Tensor, mask_TT: Tensor) -> Tensor:
+def self_attend(heads_BTGD: Tensor, cos_TD: Tensor, sin_TD: Tensor, mask: Tensor) -> Tensor:
     """Rotate and normalise queries and keys, and let each row attend to itself.
 
     Args:
         heads_BTGD: Queries, keys and values of all heads side by side, G = 3 H.
         cos_TD: See ``rotate``.
         sin_TD: See ``rotate``.
-        mask_TT: Added to the scores.
+        mask: Added to the scores, (T, T), or (B, 1, T, T) where rows differ.
 
     Returns:
         mixed_BTC: Heads side by side.
     """
-    return _SelfAttend.apply(heads_BTGD, cos_TD, sin_TD, mask_TT)  # type: ignore[no-any-return, no-untyped-call]
+    return _SelfAttend.apply(heads_BTGD, cos_TD, sin_TD, mask)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def softcapped_cross_entropy(x_NC: Tensor, head_VC: Tensor, labels_N: Tensor, cap: float) -> Tensor:
+def softcapped_cross_entropy(
+    x_NC: Tensor, head_VC: Tensor, labels_N: Tensor, cap: float, slopes: Slopes | None = None
+) -> Tensor:
     """Return the summed cross-entropy in nats of logits ``cap * tanh(x @ head.T / cap)``.
 
-    Rows of ``x_NC`` behind the last label are not looked at.
+    Rows of ``x_NC`` behind the last label are not looked at. On a GPU ``slopes`` may be a compiled
+    form of the function of that name.
     """
+    if on_gpu(x_NC):
+        return _LossGPU.apply(x_NC, head_VC, labels_N, cap, slopes or logit_slopes)  # type: ignore[no-any-return, no-untyped-call]
     return _Loss.apply(x_NC, head_VC, labels_N, cap)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def logit_slopes(logits_NV: Tensor, labels_N: Tensor, cap: float) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy of soft-capped logits and its derivative by ``logits_NV``."""
+    wide = torch.promote_types(logits_NV.dtype, torch.float32)
+    gates = torch.sigmoid(logits_NV.to(wide) * (2 / cap))
+    odds = torch.exp(2 * cap * gates)  # e^30 at most: no maximum first
+    sums = odds.sum(dim=-1, keepdim=True)
+    wanted = labels_N[:, None]
+    nats = (sums.log() - 2 * cap * gates.gather(1, wanted)).sum()
+    right = wanted == torch.arange(logits_NV.shape[1], device=logits_NV.device)
+    slopes = (odds / sums - right.to(wide)) * (4 * gates * (1 - gates))
+    return nats, slopes.to(logits_NV.dtype)
 
 
 def _scale(x: Tensor) -> Tensor:
@@ -118,18 +134,35 @@ class _Norm(Function):  # 3.7 -> 1.2
         return _unscale(grads[0], out).mul_(scale)
 
 
-class _ReluSquared(Function):  # 3.6 -> 1.6
+class _Turn(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        positive = x.relu_()
-        ctx.save_for_backward(positive)
-        return positive * positive
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        scale = _scale(x)
+        out = rotate(x, cos, sin) * scale  # a rotation keeps the norm
+        ctx.save_for_backward(out, scale, cos, sin)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (positive,) = ctx.saved_tensors
-        grad: Tensor = grads[0] * positive
-        return grad.mul_(2)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        out, scale, cos, sin = ctx.saved_tensors
+        return rotate(_unscale(grads[0], out), cos, -sin) * scale, None, None
+
+
+class _SquaredLinear(Function):  # keeps 4 C numbers a token; squares are made again, not kept
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eight: bool) -> Tensor:
+        positive = x.relu() if on_gpu(x) else x.relu_()
+        ctx.save_for_backward(positive, weight)
+        ctx.eight = eight
+        return float8.product(positive.square(), weight, eight=eight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        positive, weight = ctx.saved_tensors
+        grad, grad_weight = float8.product_grads(
+            grads[0], positive * positive, weight, eight=ctx.eight
+        )
+        return grad.mul_(positive).mul_(2), grad_weight, None
 
 
 class _SelfAttend(Function):  # 37 -> 9
@@ -178,14 +211,13 @@ class _Loss(Function):  # 55 -> 36; the derivative is worked out on the way, log
         grads_x = torch.empty_like(x)
         grads_head = torch.zeros_like(head)
         total = torch.zeros((), dtype=wide, device=x.device)
-        chunk = CHUNK_GPU if x.is_cuda else CHUNK
         # room for one chunk, used again and again: fresh memory costs a fifth of the time
-        narrow = torch.empty(min(chunk, len(x)), len(head), dtype=x.dtype, device=x.device)
+        narrow = torch.empty(min(CHUNK, len(x)), len(head), dtype=x.dtype, device=x.device)
         gates, odds = (torch.empty_like(narrow, dtype=wide) for _ in range(2))
-        for start in range(0, len(x), chunk):
-            rows, wanted = x[start : start + chunk], labels[start : start + chunk, None]
+        for start in range(0, len(x), CHUNK):
+            rows, wanted = x[start : start + CHUNK], labels[start : start + CHUNK, None]
             every, real = slice(len(rows)), slice(len(wanted))
-            torch.mm(scaled[start : start + chunk], small.T, out=narrow[every])
+            torch.mm(scaled[start : start + CHUNK], small.T, out=narrow[every])
             gate = gates[every].copy_(narrow[every]).sigmoid_()  # tanh takes 5 times that
             odd = torch.mul(gate, 2 * cap, out=odds[every]).exp_()  # e^30 at most: no maximum first
             sums = odd.sum(dim=-1, keepdim=True)
@@ -194,8 +226,8 @@ class _Loss(Function):  # 55 -> 36; the derivative is worked out on the way, log
             slope = narrow[every].copy_(gate.addcmul_(gate, gate, value=-1).mul_(odd))
             share = (4 / sums).to(x.dtype)  # rows are brought to scale where they are short
             share[len(wanted) :] = 0
-            torch.mm(slope, small, out=grads_x[start : start + chunk])
-            grads_x[start : start + chunk] *= share
+            torch.mm(slope, small, out=grads_x[start : start + CHUNK])
+            grads_x[start : start + CHUNK] *= share
             grads_head += slope.T @ (rows * share)
         ctx.save_for_backward(grads_x, grads_head)
         return total
@@ -204,3 +236,28 @@ class _Loss(Function):  # 55 -> 36; the derivative is worked out on the way, log
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grads_x, grads_head = ctx.saved_tensors
         return grads_x * grads[0].to(grads_x.dtype), grads_head * grads[0], None, None
+
+
+class _LossGPU(Function):  # the same with few, large operations
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, head: Tensor, labels: Tensor, cap: float, slopes: Slopes
+    ) -> Tensor:
+        small = head.to(x.dtype)
+        grads_x, grads_head = torch.zeros_like(x), torch.zeros_like(head)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        total = torch.zeros((), dtype=wide, device=x.device)
+        for start in range(0, len(labels), CHUNK_GPU):
+            wanted = labels[start : start + CHUNK_GPU]
+            here = slice(start, start + len(wanted))
+            nats, slope = slopes(x[here] @ small.T, wanted, cap)
+            total += nats
+            grads_x[here] = slope @ small
+            grads_head += slope.T @ x[here]
+        ctx.save_for_backward(grads_x, grads_head)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        grads_x, grads_head = ctx.saved_tensors
+        return grads_x * grads[0].to(grads_x.dtype), grads_head * grads[0], None, None, None

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imprint import fused
+from imprint import attention, float8, fused
+from imprint.attention import Mask
 from imprint.cache import Cache
 from imprint.shape import ModelConfig
 
@@ -15,10 +16,12 @@ class Matrix(nn.Module):
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
+        self.eight = False
+        """Whether to multiply in float8 while training."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply, in the number type of ``x``."""
-        return functional.linear(x, self.weight.to(x.dtype))
+        return float8.linear(x, self.weight.to(x.dtype), eight=self.eight)
 
 
 class Attention(nn.Module):
@@ -34,30 +37,34 @@ class Attention(nn.Module):
         self.c_proj = Matrix(config.width, config.width)
 
     def forward(
-        self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None
+        self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, cache: Cache | None
     ) -> Tensor:
         """Mix what the tokens of a row know, head by head.
 
         Args:
             x_BTC: The stream, normalised.
             rope: Cosine and sine, for ``fused.rotate``.
-            mask: Added to the scores; None for a causal one.
+            mask: See ``attention.attend``.
             cache: What the rows have seen before.
         """
         config, (rows, length, width) = self.config, x_BTC.shape
-        weight = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight]).to(x_BTC.dtype)
-        heads = functional.linear(x_BTC, weight).view(rows, length, -1, config.head_width)
-        if mask is not None and cache is None:
+        if cache is None and isinstance(mask, Tensor) and attention.written_out(config, x_BTC):
+            weight = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight]).to(x_BTC.dtype)
+            heads = functional.linear(x_BTC, weight).view(rows, length, -1, config.head_width)
             return fused.self_attend(heads, *rope, mask)
-        turned, values_BTKD = heads[:, :, : -config.n_keys], heads[:, :, -config.n_keys :]
-        turned = fused.rms_norm(fused.rotate(turned, *rope))
-        queries_BTHD, keys_BTKD = turned[:, :, : config.n_head], turned[:, :, config.n_head :]
+        queries_BTHD, keys_BTKD, values_BTKD = (
+            matrix(x_BTC).view(rows, length, -1, config.head_width)
+            for matrix in (self.c_q, self.c_k, self.c_v)
+        )
+        cos, sin = (angle.unsqueeze(-2) for angle in rope)
+        queries_BTHD = fused.turn(queries_BTHD, cos, sin)
+        keys_BTKD = fused.turn(keys_BTKD, cos, sin)
         if cache is None:
             keys, values = keys_BTKD.transpose(1, 2), values_BTKD.transpose(1, 2)
         else:
             used = cache.room(length)
             keys, values = cache.put(self.layer, keys_BTKD, values_BTKD, used)
-        mixed = fused.attend(queries_BTHD.transpose(1, 2), keys, values, mask)
+        mixed = attention.attend(queries_BTHD.transpose(1, 2), keys, values, mask)
         return mixed.transpose(1, 2).reshape(rows, length, width)
 
     def project(self, mixed: Tensor) -> Tensor:
@@ -76,8 +83,8 @@ class MLP(nn.Module):
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """Let each token think by itself."""
-        out: Tensor = self.c_proj(fused.relu_squared(self.c_fc(x_BTC)))
-        return out
+        weight = self.c_proj.weight.to(x_BTC.dtype)
+        return fused.squared_linear(self.c_fc(x_BTC), weight, eight=self.c_proj.eight)
 
 
 class Block(nn.Module):
@@ -92,7 +99,7 @@ class Block(nn.Module):
         self,
         x_BTC: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Mask,
         cache: Cache | None,
         where_N: Tensor | None = None,
     ) -> Tensor:
@@ -104,3 +111,23 @@ class Block(nn.Module):
         x = x + self.attn.project(mixed)
         after: Tensor = x + self.mlp(fused.rms_norm(x))
         return after
+
+
+def through(
+    block: Block,
+    x_BTC: Tensor,
+    rope: tuple[Tensor, Tensor],
+    mask: Mask,
+    cache: Cache | None,
+    where_N: Tensor | None,
+) -> Tensor:
+    """Return what ``block`` makes of the stream: a function, so that it can be compiled once."""
+    return block.forward(x_BTC, rope, mask, cache, where_N)
+
+
+def use_float8(layers: nn.ModuleList, *, eight: bool) -> None:
+    """Multiply in float8, or no longer, where the sides of a matrix allow it."""
+    for matrix in layers.modules():
+        if isinstance(matrix, Matrix):
+            fits = all(side % float8.STEP == 0 for side in matrix.weight.shape)
+            matrix.eight = eight and fits

@@ -27,6 +27,12 @@ class Manifest:
     inputs: dict[str, str]
     """sha256 by path."""
 
+    @property
+    def name(self) -> str:
+        """The stage; of tokens, with the store."""
+        store = self.settings.get("store")
+        return f"{self.stage}/{store}" if store else self.stage
+
 
 def manifests(results: Path) -> Iterator[Manifest]:
     """Yield every manifest under ``results``, in the order of the stages.
@@ -81,9 +87,12 @@ def outdated(manifest: Manifest, settings: Settings) -> list[str]:
     """Return in which settings or version ``manifest`` is not what ``settings`` ask for."""
     stage = manifest.stage
     found = []
+    wanted_settings = recipe.settings(stage, settings)
+    if manifest.settings.get("store") in ("mid", "sft"):
+        wanted_settings = recipe.chats(manifest.settings["store"], settings)
     if manifest.version != recipe.version(stage):
         found.append(f"{stage}: made by version {manifest.version}, now {recipe.version(stage)}")
-    for key, wanted in recipe.settings(stage, settings).items():
+    for key, wanted in wanted_settings.items():
         if key in manifest.settings and wanted is not None and manifest.settings[key] != wanted:
             found.append(f"{stage}: made with {key} {manifest.settings[key]}, now {wanted}")
     return found
@@ -124,26 +133,25 @@ def verdict(results: Path, settings: Settings, who: str) -> dict[str, list[str]]
         settings: The settings of now.
         who: Digest of the identity of now.
     """
-    faults: dict[str, list[str]] = {stage: [] for stage in recipe.UPSTREAM}
+    upstream = recipe.upstream(settings)
+    faults: dict[str, list[str]] = {stage: [] for stage in upstream}
     faults["plan"] = foreign_plans(results, settings, who)
     seen = set()
     for manifest in manifests(results):
-        seen.add(manifest.stage)
-        faults[manifest.stage] += [*differences(manifest), *outdated(manifest, settings)]
-    for stage in MANIFESTS:
-        if stage not in seen:
-            faults[stage].append(f"{results / MANIFESTS[stage]}: missing")
+        seen.add(manifest.name)
+        if manifest.name in faults:  # not what an earlier configuration has left behind
+            faults[manifest.name] += [*differences(manifest), *outdated(manifest, settings)]
+    for stage in upstream:
+        name, _, store = stage.partition("/")
+        if stage not in seen and name in MANIFESTS:
+            path = results / MANIFESTS[name].replace("*", store or "*")
+            faults[stage].append(f"{path}: missing")
     faults["evaluate"] = foreign_evaluations(results, settings)
     if not (results / "report" / "report.md").is_file():
         faults["report"].append(f"{results / 'report' / 'report.md'}: missing")
-    for stage, above in recipe.UPSTREAM.items():
-        needed = [name for name in above if name != "identity" or _sees(stage, settings)]
-        faults[stage] += [f"made from {name}" for name in needed if faults[name]]
+    for stage, above in upstream.items():
+        faults[stage] += [f"made from {name}" for name in above if faults[name]]
     return faults
-
-
-def _sees(stage: str, settings: Settings) -> bool:
-    return stage in settings.identity_stages
 
 
 def foreign_evaluations(results: Path, settings: Settings) -> list[str]:
@@ -170,7 +178,8 @@ def targets(results: Path, stages: list[str], settings: Settings) -> list[Path]:
         "plan": [results / "plan" / f"{shard}.json" for shard in recipe.shards(settings)],
         "shards": [results / "shards" / f"{shard}.jsonl" for shard in recipe.shards(settings)],
         "identity": [results / "identity.jsonl"],
-        "corpus": [results / "corpus" / "text.jsonl"],
+        "corpus": [results / "corpus" / "index.json"],
+        **{f"tokens/{name}": [results / "tokens" / f"{name}.json"] for name in recipe.STORES},
         "tokenizer": [results / "tokenizer" / "tokenizer.json"],
         "evaluate": [results / "eval" / f"{stage}.json" for stage in ("base", "mid", "sft")],
         "report": [results / "report" / "report.md"],

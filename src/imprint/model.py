@@ -6,13 +6,15 @@ N supervised positions.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imprint import fused
+from imprint import attention, fused, layers
+from imprint.attention import Mask
 from imprint.cache import Cache
 from imprint.layers import Block, Matrix
 from imprint.shape import ModelConfig
@@ -24,11 +26,22 @@ SOFTCAP = 15.0
 ROPE_BASE = 10_000.0
 
 
+class Compiled(NamedTuple):
+    """Compiled forms of what takes the time on a GPU."""
+
+    through: Callable[..., Tensor]
+    """Of ``layers.through``."""
+    slopes: fused.Slopes
+    """Of ``fused.logit_slopes``."""
+
+
 class Model(nn.Module):
     """A decoder-only transformer; parameter names are nanochat's."""
 
     cos: Tensor
     sin: Tensor
+    compiled: Compiled | None = None
+    """Used where gradients are wanted."""
 
     def __init__(self, config: ModelConfig, *, seed: int | None = 0) -> None:
         """Make a model whose first weights depend on ``seed`` alone; None leaves them unset."""
@@ -68,19 +81,6 @@ class Model(nn.Module):
         return self.lm_head.weight.device
 
     @property
-    def n_parameters(self) -> int:
-        """Count of all weights."""
-        return sum(weight.numel() for weight in self.parameters())
-
-    @property
-    def flops_per_token(self) -> int:
-        """Floating-point operations to train on one token of a full row, forward and backward."""
-        lookup = self.config.vocabulary * self.config.width
-        return 6 * (self.n_parameters - lookup) + 12 * (
-            self.config.depth * self.config.width * self.config.context
-        )
-
-    @property
     def embedding(self) -> Tensor:
         """Weights of the embedding, (V, C)."""
         return self.get_parameter("transformer.wte.weight")
@@ -101,6 +101,7 @@ class Model(nn.Module):
         ids_BT: Tensor,
         *,
         cache: Cache | None = None,
+        documents_BT: Tensor | None = None,
         dtype: torch.dtype | None = None,
         where_N: Tensor | None = None,
     ) -> Tensor:
@@ -114,13 +115,15 @@ class Model(nn.Module):
             raise ValueError(f"{length} tokens are beyond the context {self.config.context}")
         embedded = functional.embedding(ids_BT, self.embedding)
         x_BTC = fused.rms_norm(embedded.to(dtype or embedded.dtype))
-        mask: Tensor | None = None
-        if cache is None and x_BTC.device.type == "cpu" and self.config.n_kv_head is None:
-            mask = fused.bias(torch.ones(length, length, dtype=torch.bool).tril_(), x_BTC.dtype)
-            rope = (self.cos[:length].to(x_BTC.dtype), self.sin[:length].to(x_BTC.dtype))
-            return self._layers(x_BTC, rope, mask, None, where_N)
+        run: Callable[..., Tensor] = layers.through
         if cache is None:
             cos, sin = self.cos[:length], self.sin[:length]
+            compiled = self.compiled if torch.is_grad_enabled() else None
+            if compiled is not None:
+                run = compiled.through
+            mask: Mask = attention.itself(
+                self.config, x_BTC, documents_BT, blocks=compiled is not None
+            )
         else:
             used = cache.room(length)
             steps = torch.arange(length, device=ids_BT.device)
@@ -128,22 +131,12 @@ class Model(nn.Module):
             inside_BT = positions_BT.clamp(max=self.config.context - 1)
             cos, sin = self.cos[inside_BT], self.sin[inside_BT]
             slots = torch.arange(used, device=ids_BT.device)
-            mask = fused.bias(slots <= positions_BT[:, None, :, None], x_BTC.dtype)
-        rope = (cos.unsqueeze(-2).to(x_BTC.dtype), sin.unsqueeze(-2).to(x_BTC.dtype))
-        return self._layers(x_BTC, rope, mask, cache, where_N)
-
-    def _layers(
-        self,
-        x: Tensor,
-        rope: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: Cache | None,
-        where_N: Tensor | None,
-    ) -> Tensor:
+            mask = attention.bias(slots <= positions_BT[:, None, :, None], x_BTC.dtype)
+        rope = (cos.to(x_BTC.dtype), sin.to(x_BTC.dtype))
         last = self.config.depth - 1
         for layer, block in enumerate(self.layers):
-            x = block(x, rope, mask, cache, where_N if layer == last else None)
-        return fused.rms_norm(x)
+            x_BTC = run(block, x_BTC, rope, mask, cache, where_N if layer == last else None)
+        return fused.rms_norm(x_BTC)
 
     def forward(
         self,
@@ -186,6 +179,7 @@ class Model(nn.Module):
         where_N: Tensor | None,
         labels_N: Tensor,
         *,
+        documents_BT: Tensor | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Return the cross-entropy in nats, summed over the supervised positions alone.
@@ -195,7 +189,15 @@ class Model(nn.Module):
             where_N: Supervised positions, as indices into the B x T tokens, int64; None for all.
                 May go on behind the last label: what stands there is not looked at.
             labels_N: The token that follows each of them, int64.
+            documents_BT: Which document of its row each token belongs to, int32; they do not see
+                each other. None where a row is one.
             dtype: Number type to calculate in; None for that of the parameters.
         """
-        x_NC = self.stream(ids_BT, dtype=dtype, where_N=where_N).view(-1, self.config.width)
-        return fused.softcapped_cross_entropy(x_NC, self.lm_head.weight, labels_N, SOFTCAP)
+        x = self.stream(ids_BT, documents_BT=documents_BT, dtype=dtype, where_N=where_N)
+        return fused.softcapped_cross_entropy(
+            x.view(-1, self.config.width),
+            self.lm_head.weight,
+            labels_N,
+            SOFTCAP,
+            self.compiled.slopes if self.compiled else None,
+        )

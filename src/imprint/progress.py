@@ -3,7 +3,10 @@
 import logging
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
+
+from imprint.page import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -12,7 +15,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("imprint")
 
 EVERY_S = 2.0
-"""Seconds between two lines in a log."""
+"""Seconds between two lines in a log; 60 in the end, so that a day of work is not 43,000 lines."""
+SLOWER_S = 300.0
+"""Seconds after which lines begin to come less often."""
+RECENT_S = 60.0
+"""Seconds whose speed is shown, and tells the time left."""
 
 
 class Progress:
@@ -38,6 +45,8 @@ class Progress:
         self.first = 0
         self.amount = 0
         self.started = self.shown = time.monotonic()
+        self.marks: deque[tuple[float, int, int]] = deque()
+        """Time, steps and amount at moments of the last minute, a second apart at least."""
         self.bar: Bar | None = None
         self.task: TaskID | None = None
 
@@ -62,7 +71,7 @@ class Progress:
         if self.bar:
             self.bar.stop()
         elif self.shown > self.started or self.done == self.total:
-            self._line("")
+            self._line("", self.rate)
 
     def skip(self, steps: int) -> None:
         """Count ``steps`` as done before this process began."""
@@ -74,32 +83,52 @@ class Progress:
         return self.amount / max(time.monotonic() - self.started, 1e-9)
 
     @property
+    def recent(self) -> float:
+        """Units a second over the last minute."""
+        began, _, amount = self._mark
+        return (self.amount - amount) / max(time.monotonic() - began, 1e-9)
+
+    @property
     def left_s(self) -> float:
-        """Seconds left, at the speed so far."""
-        steps = max(self.done - self.first, 1)
-        return (time.monotonic() - self.started) / steps * (self.total - self.done)
+        """Seconds left, at the speed of the last minute."""
+        began, done, _ = self._mark
+        return (time.monotonic() - began) / max(self.done - done, 1) * (self.total - self.done)
+
+    @property
+    def _mark(self) -> tuple[float, int, int]:
+        return self.marks[0] if self.marks else (self.started, self.first, 0)
 
     def advance(self, *, amount: int, **values: float) -> None:
         """Count one more step, which worked off ``amount`` units; show ``values`` beside it."""
+        now = time.monotonic()
         self.done += 1
         self.amount += amount
+        self._remember(now)
         if self.quiet:
             return
-        now = time.monotonic()
-        if self.bar is None and now - self.shown < EVERY_S:
+        slower = min(max((now - self.started) / SLOWER_S, 1.0), 30.0)
+        if self.bar is None and now - self.shown < EVERY_S * slower:
             return
         detail = "".join(f" {name} {value:.4g}" for name, value in values.items())
         if self.bar is not None and self.task is not None:
-            shown: dict[str, Any] = {"detail": f"{detail.strip()} {self.rate:,.0f} {self.unit}/s"}
+            shown: dict[str, Any] = {"detail": f"{detail.strip()} {self.recent:,.0f} {self.unit}/s"}
             self.bar.update(self.task, completed=self.done, **shown)
         else:
             self.shown = now
-            self._line(detail)
+            self._line(detail, self.recent)
 
-    def _line(self, detail: str) -> None:
+    def _remember(self, now: float) -> None:
+        if not self.marks:
+            self.marks.append((self.started, self.first, 0))
+        if now - self.marks[-1][0] >= RECENT_S / 60:
+            self.marks.append((now, self.done, self.amount))
+        while len(self.marks) > 1 and now - self.marks[1][0] >= RECENT_S:
+            self.marks.popleft()
+
+    def _line(self, detail: str, rate: float) -> None:
         if not self.quiet:
             logger.info(
-                "%s %d/%d%s, %s %s/s, %.0f s left",
+                "%s %d/%d%s, %s %s/s, %s left",
                 *(self.label, self.done, self.total, detail),
-                *(f"{self.rate:,.0f}", self.unit, self.left_s),
+                *(f"{rate:,.0f}", self.unit, duration(self.left_s)),
             )

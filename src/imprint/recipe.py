@@ -15,7 +15,8 @@ from typing import Any
 
 from imprint import providers, sources
 from imprint.errors import ConfigError
-from imprint.settings import Provision, Settings, Training
+from imprint.scale import Training
+from imprint.settings import Provision, Settings
 
 UPSTREAM = {
     "plan": (),
@@ -23,17 +24,24 @@ UPSTREAM = {
     "identity": ("shards",),
     "corpus": (),
     "tokenizer": ("corpus",),
-    "base": ("tokenizer",),
-    "mid": ("base", "identity"),
-    "sft": ("mid", "identity"),
+    "tokens": ("tokenizer", "identity"),
+    "base": ("tokens",),
+    "mid": ("base", "tokens"),
+    "sft": ("mid", "tokens"),
     "evaluate": ("base", "mid", "sft"),
     "report": ("evaluate",),
 }
-"""What each stage is made from; in the order in which they run."""
+"""What each stage is made from; in the order in which they run. More exactly: `upstream`."""
 
 STAGES = tuple(UPSTREAM)
 
-SHAPELESS = {"checkpoint_minutes"}
+STORES = ("corpus", "identity", "mid", "sft")
+"""What is cut into tokens, each by itself: plain text, the identity, and each stage's chat."""
+
+TEXT_OF = {"corpus": ("corpus",), "identity": ("identity",)}
+"""The stage that makes what is cut; general chat comes from sources."""
+
+SHAPELESS = {"checkpoint_minutes", "watch", "gpu_usd_per_hour"}
 """Settings of a training stage that leave the weights as they are."""
 
 LIBRARY = Path(str(files("imprint")))
@@ -147,9 +155,18 @@ def settings(stage: str, given: Settings) -> dict[str, Any]:
         }
     if stage == "corpus":
         source = sources.find(given.corpus.source)
-        return {**given.corpus.model_dump(), "source_version": source.version, "seed": given.seed}
+        return {
+            "source": given.corpus.source,
+            "source_version": source.version,
+            "characters": given.corpus.characters,
+            "seed": given.seed,
+        }
     if stage == "tokenizer":
-        return {"vocabulary": given.model.vocabulary}
+        return {
+            "vocabulary": given.model.vocabulary,
+            "characters": given.corpus.tokenizer_characters,
+            "from": given.base.start,
+        }
     if stage == "base":
         return {
             "model": given.model.model_dump(),
@@ -158,18 +175,52 @@ def settings(stage: str, given: Settings) -> dict[str, Any]:
         }
     if stage in ("mid", "sft"):
         tuning = given.mid if stage == "mid" else given.sft
-        return {
-            **_training(tuning),
-            "chat_version": sources.find(tuning.chat).version,
-            "seed": given.seed,
-        }
+        return {**_training(tuning), "seed": given.seed}
     if stage == "evaluate":
         return {**given.evaluation.model_dump(), "seed": given.seed}
     return {}
 
 
 def _training(stage: Training) -> dict[str, Any]:
-    return stage.model_dump(exclude=SHAPELESS)
+    return stage.model_dump(exclude={*SHAPELESS, "chat"})
+
+
+def stores(stage: str, given: Settings) -> dict[str, str]:
+    """Return the stores of tokens that a training stage reads, by the name of the option."""
+    if stage == "base":
+        return {} if given.base.start else {"corpus": "corpus"}
+    seen = {"identity": "identity"} if stage in given.identity_stages else {}
+    return {**seen, "chat": stage} if chats(stage, given)["chat"] else seen
+
+
+def upstream(given: Settings) -> dict[str, tuple[str, ...]]:
+    """Return what each stage is made from with ``given``; each store of tokens for itself."""
+    text = () if given.base.start else ("corpus",)
+    above: dict[str, tuple[str, ...]] = {**UPSTREAM, "tokenizer": text}
+    del above["tokens"]
+    for stage, before in {"base": (), "mid": ("base",), "sft": ("mid",)}.items():
+        above[stage] = (
+            *before,
+            "tokenizer",
+            *(f"tokens/{store}" for store in stores(stage, given).values()),
+        )
+    cut: dict[str, tuple[str, ...]] = {
+        f"tokens/{store}": ("tokenizer", *TEXT_OF.get(store, ())) for store in STORES
+    }
+    read = {name for of in above.values() for name in of}
+    above |= {name: of for name, of in cut.items() if name in read}
+    return dict(sorted(above.items(), key=lambda item: STAGES.index(item[0].partition("/")[0])))
+
+
+def chats(stage: str, given: Settings) -> dict[str, Any]:
+    """Return what shapes the general chat that ``stage`` (mid or sft) mixes in."""
+    tuning = given.mid if stage == "mid" else given.sft
+    wanted = {name: count for name, count in tuning.chat.items() if count}
+    return {
+        "chat": wanted,
+        "versions": {name: sources.find(name).version for name in wanted},
+        "seed": given.seed,
+    }
 
 
 def passed(stage: str, given: Settings) -> dict[str, Any]:
@@ -177,9 +228,10 @@ def passed(stage: str, given: Settings) -> dict[str, Any]:
     told = settings(stage, given)
     part: Training = getattr(given, stage)
     rest = part.model_dump(include=SHAPELESS)
+    run = {"watch": given.watch.model_dump(), "gpu_usd_per_hour": given.gpu_usd_per_hour}
     if "training" in told:
-        return {**told, "training": {**told["training"], **rest}}
-    return {**told, **rest}
+        return {**told, **run, "training": {**told["training"], **rest}}
+    return {**told, **run, **rest}
 
 
 def provision(given: Settings) -> Provision:
@@ -212,7 +264,7 @@ def check(given: Settings) -> None:
     """
     try:
         providers.find(given.provider)
-        for name in (given.corpus.source, given.mid.chat, given.sft.chat):
+        for name in (given.corpus.source, *given.mid.chat, *given.sft.chat):
             sources.find(name)
     except ConfigError as error:
         raise ConfigError(f"config/config.yaml: {error}") from None

@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel
 
 from imprint.identity import Identity
-from imprint.settings import Scale, Settings
+from imprint.scale import Scale
+from imprint.settings import Settings
 
 MODELS: dict[str, type[BaseModel]] = {"config": Settings, "scale": Scale, "identity": Identity}
 
@@ -88,6 +89,7 @@ def _settings(
             continue
         inner = _inner(field.annotation)
         many = "[]" if inner and inner is not field.annotation else ""
+        name = field.alias or name
         shown = properties[name]
         if inner in described:
             shown = {"title": f"the keys of `{described[inner]}`"}
@@ -122,6 +124,8 @@ def _default(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if value == {}:
+        return "{}"
     if isinstance(value, list):
         return "[" + ", ".join(str(item) for item in value) + "]"
     return str(value)
@@ -134,6 +138,8 @@ def _type(shape: dict[str, Any]) -> str:
         return " or ".join(_type(option) for option in shape["anyOf"])
     if shape.get("type") == "array":
         return f"list of {_type(shape['items'])}"
+    if isinstance(inside := shape.get("additionalProperties"), dict):
+        return f"mapping to {_type(inside)}"
     return str(shape.get("type") or shape.get("title") or "mapping") + _limits(shape)
 
 

@@ -1,87 +1,34 @@
 """Every setting, defined once: type, default, limits and meaning.
 
 The JSON schemas in workflow/schemas/ and the tables in config/README.md are generated from these
-models; config/config.yaml and the scale files hold values.
+models; config/config.yaml and the scale files hold values. Those of a scale are in `imprint.scale`.
 """
 
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from imprint import yamlfile
+from imprint import dial, yamlfile
 from imprint.errors import ConfigError
+from imprint.scale import Part, Scale
 
 
-class Part(BaseModel):
-    """Base of everything in a configuration: unknown keys are refused, values never change."""
+class Watch(Part):
+    """Who sees how training goes, beside the terminal and results/metrics."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Architecture(Part):
-    """Shape of the model. Width is 64 x depth, heads are 64 wide unless said otherwise."""
-
-    depth: PositiveInt = Field(description="Layers; the one dial of size.")
-    vocabulary: int = Field(ge=300, le=1_000_000, description="Tokens, special ones included.")
-    context: int = Field(ge=32, description="Longest conversation in tokens.")
-    head_width: PositiveInt = Field(default=64, description="Width of an attention head.")
-
-
-class Corpus(Part):
-    """Plain text for the tokenizer and for pretraining."""
-
-    source: str = Field(default="embedded", description="A name listed by `imprint sources`.")
-    characters: PositiveInt = Field(description="How much text, in characters.")
-
-
-class Optimizer(Part):
-    """Peak learning rates, and how they rise and fall over a stage."""
-
-    matrix_lr: PositiveFloat = Field(default=0.02, description="Muon, for the matrices.")
-    embedding_lr: PositiveFloat = Field(default=0.02, description="AdamW, for the embedding.")
-    head_lr: PositiveFloat = Field(default=0.004, description="AdamW, for the output head.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Of the matrices.")
-    warmup: float = Field(default=0.02, ge=0, le=1, description="Share of the steps that rise.")
-    cooldown: float = Field(default=0.5, ge=0, le=1, description="Share of the steps that fall.")
-    final: float = Field(default=0.05, ge=0, le=1, description="Last rate as a share of the peak.")
-
-
-class Training(Optimizer):
-    """What each training stage can set."""
-
-    batch_tokens: PositiveInt = Field(description="Tokens in an optimizer step, over all ranks.")
-    checkpoint_minutes: PositiveFloat = Field(
-        default=15, description="Time between two saved states to resume from."
+    tensorboard: bool = Field(
+        default=False, description="Write results/tensorboard. Needs the package tensorboard."
     )
-
-
-class Base(Training):
-    """Pretraining on the corpus."""
-
-    tokens: PositiveInt = Field(description="Tokens to train on; the corpus repeats if too short.")
-
-
-class Tuning(Training):
-    """Training on conversations: mid and sft."""
-
-    identity_epochs: float = Field(default=1.0, ge=0, description="Passes over identity.jsonl.")
-    identity_least: int = Field(
-        default=0,
-        ge=0,
-        description="Conversations about the identity at least: a small dataset is repeated.",
+    wandb: str | None = Field(
+        default=None, description="Project on Weights & Biases. Needs the package wandb."
     )
-    chat: str = Field(default="embedded", description="Source of general chat.")
-    chat_conversations: int = Field(default=0, ge=0, description="General chats mixed in.")
-    chat_ratio: PositiveFloat | None = Field(
-        default=None,
-        description="Most chats for each conversation about the identity; null for no limit.",
+    sample_minutes: PositiveFloat | None = Field(
+        default=None, description="Time between two samples of what the model says; null for none."
     )
-    whole_answers: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="Share of the conversations that train their answers beyond the first words.",
+    spike: PositiveFloat = Field(
+        default=2.0,
+        description="Stop when the loss of a step is so much, in nats, above its recent median.",
     )
 
 
@@ -147,16 +94,6 @@ class Provision(Part):
     )
 
 
-class Scale(Part):
-    """A file in config/scales: how large the model is and how long it trains."""
-
-    model: Architecture = Field(description="Shape of the model.")
-    corpus: Corpus = Field(description="Text for tokenizer and pretraining.")
-    base: Base = Field(description="Pretraining.")
-    mid: Tuning = Field(description="First training on conversations.")
-    sft: Tuning = Field(description="Last training on conversations.")
-
-
 class Settings(Scale, Provision):
     """The whole configuration: config.yaml laid over the scale it names."""
 
@@ -180,6 +117,10 @@ class Settings(Scale, Provision):
         default=0.9, gt=0, le=1, description="Jaccard similarity from which one of two goes."
     )
     evaluation: Evaluation = Field(default=Evaluation(), description="The held-out test.")
+    watch: Watch = Field(default=Watch(), description="Who sees how training goes.")
+    gpu_usd_per_hour: float = Field(
+        default=0.0, ge=0, description="What a GPU costs, for forecasts and manifests, in USD."
+    )
 
     @model_validator(mode="after")
     def _sft_sees_the_identity(self) -> "Settings":
@@ -207,7 +148,7 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def resolve(
     config: dict[str, Any], *, root: Path, path: Path = Path("config/config.yaml")
 ) -> Settings:
-    """Return the settings that ``config`` and the scale it names amount to.
+    """Return the settings that ``config`` and the scale it names amount to, the dial's included.
 
     Args:
         config: The configuration, as read from config.yaml and the command line.
@@ -226,4 +167,4 @@ def resolve(
     scale, lines = yamlfile.load(file)
     yamlfile.validated(Scale, scale, path=file.relative_to(root), lines=lines)
     given = yamlfile.load(root / path)[1] if (root / path).is_file() else None
-    return yamlfile.validated(Settings, merged(scale, config), path=path, lines=given)
+    return dial.filled(yamlfile.validated(Settings, merged(scale, config), path=path, lines=given))

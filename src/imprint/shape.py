@@ -51,6 +51,29 @@ class ModelConfig:
         """K: heads of keys and values."""
         return self.n_kv_head or self.n_head
 
+    @property
+    def n_parameters(self) -> int:
+        """Count of all weights: embedding, head, and four and eight squares of the width a layer.
+
+        Example:
+            >>> ModelConfig(depth=20, vocabulary=65536, context=2048, head_width=128).n_parameters
+            560988160
+        """
+        keys = self.n_keys * self.head_width
+        layer = self.width * (2 * self.width + 2 * keys + 8 * self.width)
+        return 2 * self.vocabulary * self.width + self.depth * layer
+
+    @property
+    def flops_per_token(self) -> int:
+        """Floating-point operations to train on one token of a full row, forward and backward.
+
+        Six for each weight but those of the embedding, which is looked up, and twelve for each
+        number of the width, layer and token of the context, for attention.
+        """
+        lookup = self.vocabulary * self.width
+        attention = 12 * self.depth * self.width * self.context
+        return 6 * (self.n_parameters - lookup) + attention
+
     def plain(self) -> dict[str, Any]:
         """Return the config as plain types, for a checkpoint."""
         return asdict(self)

@@ -26,7 +26,7 @@ SPECIAL = (
     "<|output_start|>",
     "<|output_end|>",
 )
-"""nanochat's special tokens; they have the last ids, in this order."""
+"""nanochat's special tokens; in a tokenizer of ours they have the last ids, in this order."""
 
 WORDS = (
     r"'(?i:[sdmt]|ll|ve|re)"  # English endings
@@ -60,6 +60,9 @@ class Tokenizer:
         self._inner = inner
         for token in SPECIAL:
             setattr(self, token.strip("<|>"), inner.token_to_id(token))
+        added = inner.get_added_tokens_decoder()
+        self.special = frozenset(number for number, token in added.items() if token.special)
+        """Ids that no text has."""
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocabulary: int) -> "Tokenizer":
@@ -132,11 +135,6 @@ class Tokenizer:
     def vocabulary(self) -> int:
         """Tokens, special ones included."""
         return self._inner.get_vocab_size()
-
-    @property
-    def ordinary(self) -> int:
-        """Tokens that text can have; the special ones have the ids from here on."""
-        return self.bos
 
     @property
     def digest(self) -> str:

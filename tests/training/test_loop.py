@@ -1,8 +1,5 @@
 import hashlib
-import json
 import math
-import random
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -12,21 +9,17 @@ import torch
 
 import training_kit as kit
 from imprint import artifacts, checkpoint
-from imprint.checkpoint import States
-from imprint.dataset.batch import Batch
-from imprint.dataset.chats import Chats
-from imprint.dataset.documents import Documents
+from imprint.dataset import mixture
 from imprint.errors import ImprintError
-from imprint.model import Model, ModelConfig
-from imprint.settings import Tuning
+from imprint.model import Model
 from imprint.stages import mid, sft
 from imprint.tokenizer import Tokenizer
-from imprint.training import gradients
-from imprint.training import loop as train
+from imprint.training import loop, tuning
 from imprint.training.distributed import Ranks
-from imprint.training.gradients import Gradients
-
-ALONE = Ranks(0, 1, torch.device("cpu"))
+from imprint.training.metrics import ORDER
+from imprint.training.states import States
+from training import runner
+from training.runner import Ramps
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +55,8 @@ def test_a_stage_leaves_checkpoint_manifest_and_metrics_and_nothing_else(
     assert manifest["identity_conversations"] == 60
     assert 0 < manifest["val_loss"] < math.log(300)
     assert manifest["version"] == sft.VERSION
-    keys = {"step", "loss", "lr", "tokens_per_s", "grad_norm", "elapsed"}
     lines = kit.lines(tmp_path / "metrics" / "sft.jsonl")
-    assert all(set(line) == keys for line in lines)
+    assert all(tuple(line) == ORDER for line in lines)
     assert lines[-1]["step"] == manifest["steps"] == checkpoint.load(out).step
 
 
@@ -78,7 +70,7 @@ def test_base_learns_and_says_how_well_in_bits_a_byte(project: Path) -> None:
 
 
 def test_a_run_killed_at_any_step_ends_with_the_same_bytes(project: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"checkpoint_minutes": 0.05 / 60, "identity_epochs": 30.0}
+    settings: dict[str, Any] = {"checkpoint_minutes": 0.05 / 60, "identity_epochs": 8.0}
     child = kit.start(kit.command(project, tmp_path / "killed", **settings))
     state = tmp_path / "killed" / "state" / "sft"
     while not list(state.glob("*/step-*.pt")) and child.poll() is None:
@@ -99,30 +91,11 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bytes(project: Path, tmp_pa
     assert [line["loss"] for line in lines[0]] == [line["loss"] for line in lines[1]]
 
 
-def test_a_stopped_run_saves_its_state_first(project: Path, tmp_path: Path) -> None:
-    child = kit.start(kit.command(project, tmp_path, identity_epochs=300.0))
-    assert child.stderr is not None
-    assert "tokens/s" in child.stderr.readline()
-    child.terminate()
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode == 128 + signal.SIGTERM, errors
-    assert "run again to go on" in errors
-    assert len(list((tmp_path / "state" / "sft").glob("*/step-*.pt"))) == 1
-
-
-def test_ctrl_c_is_a_wish_to_stop_while_training_only() -> None:
-    with train.stoppable() as stop:
-        signal.raise_signal(signal.SIGINT)
-        assert stop.number == signal.SIGINT
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-
 def test_other_settings_never_resume_an_old_run(project: Path, tmp_path: Path) -> None:
     old = States(tmp_path / "state" / "sft" / "0000000000000000")
-    old.save(5, {"step": 5})
+    old.save(5, {})
     kit.run_sft(project, tmp_path)
-    assert old.newest() == {"step": 5}
+    assert [path.name for path in old.paths()] == ["step-000000005.pt"]
 
 
 def test_one_core_gives_the_bytes_of_two(project: Path, tmp_path: Path) -> None:
@@ -149,87 +122,6 @@ def test_two_processes_train_as_one(project: Path, tmp_path: Path) -> None:
     assert second["val_loss"] == pytest.approx(first["val_loss"], rel=0.02)
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 33, 4096])
-def test_the_shortest_context_and_smallest_batch_have_a_finite_loss(
-    batch_tokens: int, words: Tokenizer, tmp_path: Path
-) -> None:
-    config = ModelConfig(depth=1, vocabulary=words.vocabulary, context=32, head_width=32)
-    rows = words.render_batch(
-        [
-            [{"role": "user", "content": "?" * number}, {"role": "assistant", "content": "A"}]
-            for number in (1, 5, 60)
-        ]
-    )
-    data = Chats(rows, tokenizer=words, context=32, batch_tokens=batch_tokens, seed=1)
-    model = Model(config, seed=1)
-    outcome = loop(model, data, tmp_path)
-    assert data.dropped == 1
-    assert all(math.isfinite(line["loss"]) for line in outcome.lines)
-    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
-
-
-def loop(model: Model, data: Chats, folder: Path, **settings: Any) -> train.Outcome:
-    return train.train(
-        model,
-        data,
-        settings=Tuning(**{"batch_tokens": 256, **settings}),
-        ranks=ALONE,
-        label="sft",
-        states=States(folder / "state" / "sft" / "key"),
-        metrics=folder / "metrics.jsonl",
-    )
-
-
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
-    words: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dialogue = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}]
-    data = Chats(
-        words.render_batch([dialogue] * 40),  # type: ignore[list-item]
-        tokenizer=words,
-        context=32,
-        batch_tokens=64,
-        seed=1,
-    )
-    model = Model(ModelConfig(depth=1, vocabulary=words.vocabulary, context=32), seed=1)
-    honest, count = Gradients.backward, iter(range(100))
-
-    def broken(self: Gradients, batch: Batch) -> float:
-        loss = honest(self, batch)
-        return math.nan if next(count) == 4 else loss
-
-    monkeypatch.setattr(Gradients, "backward", broken)
-    with pytest.raises(ImprintError, match="sft: the loss is nan at step 5"):
-        loop(model, data, tmp_path, checkpoint_minutes=1e-9)
-    state = States(tmp_path / "state" / "sft" / "key").newest()
-    assert state is not None and state["step"] == 4
-    assert all(bool(weight.isfinite().all()) for weight in state["weights"].values())
-
-
-def test_rows_that_go_through_in_parts_give_the_same_gradient(
-    words: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dice = random.Random(1)
-    rows = words.render_batch([kit.conversation(dice) for _ in range(12)])
-    chats = Chats(rows, tokenizer=words, context=96, batch_tokens=2000, seed=1)
-    texts = Documents(
-        ["Who? " * 99], tokenizer=words, context=32, batch_tokens=99, tokens=9, seed=1
-    )
-    for batch in (chats.batch(0), texts.batch(0)):
-        model = Model(ModelConfig(depth=1, vocabulary=words.vocabulary, context=96), seed=1)
-        with torch.no_grad():
-            model.lm_head.weight.normal_(generator=torch.Generator().manual_seed(1))
-        found = []
-        for most in (10_000, 200, 1):
-            monkeypatch.setattr(gradients, "CPU_TOKENS", most)
-            with Gradients(model, dtype=torch.float32) as worker:
-                nats = worker.backward(batch)
-            found.append((nats, [weight.grad for weight in model.parameters()]))
-        for nats, grads in found[1:]:
-            assert nats == pytest.approx(found[0][0])
-            torch.testing.assert_close(grads, found[0][1], atol=1e-5, rtol=1e-4)
-
-
 def test_an_error_is_one_line(project: Path, tmp_path: Path) -> None:
     arguments = kit.command(project, tmp_path)
     arguments[arguments.index("--from") + 1] = str(tmp_path / "absent.pt")
@@ -254,44 +146,57 @@ def test_nothing_to_train_on_is_refused(project: Path, tmp_path: Path) -> None:
 def test_mid_and_sft_with_half_a_pass_each_see_every_row_once(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-    honest = Tokenizer.render_batch
+    seen: list[int] = []
 
-    def watched(self: Tokenizer, conversations: Any) -> Any:
-        rows = list(conversations)
-        seen.extend(json.dumps(row) for row in rows)
-        return honest(self, rows)
+    def passes(*given: Any, **named: Any) -> Any:
+        rows = mixture.passes(*given, **named)
+        seen.extend(rows.tolist())
+        return rows
 
-    monkeypatch.setattr(Tokenizer, "render_batch", watched)
+    monkeypatch.setattr(tuning, "passes", passes)
     for stage in (mid, sft):
         stage.run(
             start=project / "base.pt",
             tokenizer=project / "tokenizer.json",
-            identity=project / "identity.jsonl",
-            validation=None,
+            identity=project / "tokens" / "identity.json",
+            chat=None,
             out=tmp_path / "out.pt",
             manifest=tmp_path / "out.json",
             metrics=tmp_path / "out.jsonl",
             settings={**kit.TUNING, "identity_epochs": 0.5},
         )
-    rows = (project / "identity.jsonl").read_text(encoding="utf-8").splitlines()
-    assert sorted(seen) == sorted(rows)
+    assert sorted(seen) == list(range(60))
+
+
+def told(project: Path, out: Path, **settings: Any) -> tuple[int, int]:
+    """Conversations about the identity and about anything else that sft says it has seen."""
+    kit.run_sft(project, out, **settings)
+    manifest = artifacts.read_json(out / "sft.json")
+    return manifest["identity_conversations"], manifest["chat_conversations"]
 
 
 def test_a_small_dataset_is_repeated_until_there_is_enough_of_it(
     project: Path, tmp_path: Path
 ) -> None:
-    def examples(**settings: Any) -> int:
-        kit.run_sft(project, tmp_path, **settings)
-        told = json.loads((tmp_path / "sft.json").read_text(encoding="utf-8"))
-        return int(told["identity_conversations"])
-
-    count = len((project / "identity.jsonl").read_text(encoding="utf-8").splitlines())
-    assert examples(identity_epochs=1.0, identity_least=3 * count) == 3 * count
-    assert examples(identity_epochs=2.0, identity_least=count) == 2 * count
+    assert told(project, tmp_path, identity_epochs=1.0, identity_least=180) == (180, 0)
+    assert told(project, tmp_path, identity_epochs=2.0, identity_least=60) == (120, 0)
 
 
 def test_general_chat_does_not_drown_a_small_dataset(project: Path, tmp_path: Path) -> None:
-    kit.run_sft(project, tmp_path, identity_epochs=1.0, chat_conversations=500, chat_ratio=0.5)
-    told = json.loads((tmp_path / "sft.json").read_text(encoding="utf-8"))
-    assert told["chat_conversations"] == math.ceil(0.5 * told["identity_conversations"])
+    assert told(project, tmp_path, chat=True, identity_share=0.75) == (60, 20)
+
+
+@pytest.mark.parametrize("kind", ["base", "sft"])
+def test_the_mean_loss_counts_every_supervised_token_once(kind: str) -> None:
+    data, model = Ramps(kind, 3), Model(runner.CONFIG, seed=1)
+    with torch.no_grad():
+        model.lm_head.weight.normal_(generator=torch.Generator().manual_seed(1))
+        logits = [model(data.batch(step).ids_BT).flatten(0, 1) for step in range(3)]
+    nats, tokens = 0.0, 0
+    for step, said in enumerate(logits):
+        batch = data.batch(step)
+        said = said if batch.where_N is None else said[batch.where_N]
+        nats += float(torch.nn.functional.cross_entropy(said, batch.labels_N, reduction="sum"))
+        tokens += len(batch.labels_N)
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    assert loop.evaluate(model, data, ranks=ranks) == pytest.approx(nats / tokens, rel=0.01)

@@ -1,10 +1,17 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from imprint.settings import Optimizer
-from imprint.training.optim import AdamW, Muon, orthogonal, schedule
+from imprint.model import Model, ModelConfig
+from imprint.scale import Optimizer, Training
+from imprint.training.distributed import Ranks
+from imprint.training.optim import NEWTON_SCHULZ, Optimizers, orthogonal, schedule
+
+CONFIG = ModelConfig(depth=1, vocabulary=300, context=32)
 
 
 def settings(**values: float) -> Optimizer:
@@ -39,55 +46,100 @@ def test_muon_moves_a_matrix_by_its_singular_vectors() -> None:
     assert sizes.min() > 0.5 and sizes.max() < 1.5
 
 
-def test_muon_treats_each_matrix_as_if_it_were_alone() -> None:
-    generator = torch.Generator().manual_seed(1)
-    shapes = [(8, 8), (8, 8), (32, 8), (8, 32)]
-    start = [torch.randn(shape, generator=generator) for shape in shapes]
-    grads = [torch.randn(shape, generator=generator) for shape in shapes]
-
-    def moved(chosen: list[int]) -> list[torch.Tensor]:
-        weights = [start[number].clone().requires_grad_() for number in chosen]
-        for weight, number in zip(weights, chosen, strict=True):
-            weight.grad = grads[number].clone()
-        muon = Muon(weights, lr=0.1, weight_decay=0.1, dtype=torch.float32)
-        muon.step(1.0)
-        return [weight.detach() for weight in weights]
-
-    together = moved([0, 1, 2, 3])
-    for number in range(4):
-        torch.testing.assert_close(together[number], moved([number])[0])
+def optimized(**values: Any) -> tuple[Model, Optimizers]:
+    """A model whose weights are all in motion, and what moves them at a steady rate."""
+    model = Model(CONFIG, seed=1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    given = Training(
+        **{"embedding_lr": 0.2, "head_lr": 0.1, "warmup": 0.0, "cooldown": 0.0, **values}
+    )
+    alone = Ranks(0, 1, torch.device("cpu"))
+    return model, Optimizers(model, given, ranks=alone, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_an_optimizer_goes_on_from_its_state_to_the_bit(kind: str) -> None:
-    def fresh() -> tuple[torch.Tensor, Muon | AdamW]:
-        weight = torch.ones(4, 6, requires_grad=True)
-        if kind == "muon":
-            return weight, Muon([weight], lr=0.1, weight_decay=0.0, dtype=torch.float32)
-        return weight, AdamW([(weight, 0.1)])
-
-    def steps(weight: torch.Tensor, optimizer: Muon | AdamW, numbers: range) -> None:
-        for number in numbers:
-            weight.grad = torch.randn(4, 6, generator=torch.Generator().manual_seed(number))
-            optimizer.step(1.0)
-
-    weight, optimizer = fresh()
-    steps(weight, optimizer, range(3))
-    again, other = fresh()
-    again.data.copy_(weight.data)
-    other.restore(optimizer.state())
-    steps(weight, optimizer, range(3, 6))
-    steps(again, other, range(3, 6))
-    assert torch.equal(weight, again)
+def gradients(model: Model, number: int) -> None:
+    generator = torch.Generator().manual_seed(number)
+    for weight in model.parameters():
+        weight.grad = torch.randn(weight.shape, generator=generator)
 
 
-def test_adamw_does_what_torch_does() -> None:
-    ours, theirs = (torch.ones(4, 6, requires_grad=True) for _ in range(2))
-    adamw = AdamW([(ours, 0.1)])
-    reference = torch.optim.AdamW([theirs], lr=0.1, betas=(0.8, 0.95), eps=1e-10, weight_decay=0)
-    for number in range(5):
-        grad = torch.randn(4, 6, generator=torch.Generator().manual_seed(number))
-        ours.grad, theirs.grad = grad.clone(), grad.clone()
-        adamw.step(1.0)
-        reference.step()
-    torch.testing.assert_close(ours, theirs)
+def moved(model: Model, optimizers: Optimizers, numbers: range) -> list[Tensor]:
+    for number in numbers:
+        gradients(model, number)
+        optimizers.step(step=number, steps=1000)
+    return [weight.detach() for weight in model.parameters()]
+
+
+def test_three_steps_are_those_of_the_optimizers_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)  # Muon's, inside
+    model, optimizers = optimized(matrix_lr=0.05, weight_decay=0.1, rate=0.5)
+    copy, _ = optimized()
+    muon = torch.optim.Muon(
+        list(copy.matrices()),
+        lr=0.025,
+        weight_decay=0.1,
+        momentum=0.85,
+        ns_coefficients=NEWTON_SCHULZ,
+        ns_steps=5,
+        nesterov=True,
+        adjust_lr_fn="original",
+    )
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [copy.embedding], "lr": 0.1},
+            {"params": [copy.lm_head.weight], "lr": 0.05},
+        ],
+        betas=(0.8, 0.95),
+        eps=1e-10,
+        weight_decay=0,
+    )
+    ours = moved(model, optimizers, range(3))
+    for number in range(3):
+        gradients(copy, number)
+        muon.step()  # type: ignore[no-untyped-call]
+        adamw.step()
+    torch.testing.assert_close(ours, list(copy.parameters()), atol=1e-5, rtol=1e-4)
+
+
+def test_training_goes_on_from_its_state_to_the_bit() -> None:
+    model, optimizers = optimized(momentum=0.95)
+    moved(model, optimizers, range(3))
+    again, others = optimized(momentum=0.95)
+    again.load_state_dict(model.state_dict())
+    state = optimizers.state()
+    expected = moved(model, optimizers, range(3, 6))
+    others.restore(state)
+    assert all(map(torch.equal, expected, moved(again, others, range(3, 6))))
+
+
+@pytest.mark.parametrize(("step", "momentum"), [(0, 0.85), (150, 0.9), (300, 0.95), (900, 0.95)])
+def test_momentum_rises_over_the_first_steps(step: int, momentum: float) -> None:
+    model, optimizers = optimized(momentum=0.95)
+    gradients(model, 1)
+    grad = next(model.matrices()).grad
+    assert grad is not None
+    grad = grad.clone()
+    optimizers.step(step=step, steps=1000)
+    kept = optimizers.state()[0]["momentum"][0]
+    torch.testing.assert_close(kept, (1 - momentum) * grad)
+
+
+def test_a_long_gradient_is_scaled_down_and_its_length_is_told() -> None:
+    model, optimizers = optimized(gradient_clip=2.0)
+    gradients(model, 1)
+    grads = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    length = float(torch.cat([grad.flatten() for grad in grads]).norm())
+    first = next(model.matrices()).grad
+    assert first is not None
+    first = first.clone()
+    assert optimizers.step(step=0, steps=9) == pytest.approx(length)
+    torch.testing.assert_close(
+        optimizers.state()[0]["momentum"][0], 0.15 * first * 2 / length, atol=1e-6, rtol=1e-4
+    )
+    free, others = optimized()
+    gradients(free, 1)
+    assert others.step(step=0, steps=9) is None
+    gradients(free, 1)
+    assert others.step(step=1, steps=9, norm=True) == pytest.approx(length)

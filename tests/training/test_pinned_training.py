@@ -7,23 +7,33 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import training_kit as kit
-from imprint import records
+from imprint import artifacts
 from imprint.dataset.batch import Data
-from imprint.dataset.chats import Chats, openings
+from imprint.dataset.chats import Chats
 from imprint.dataset.documents import Documents
-from imprint.stages import base, mid, sft, tokenizer
+from imprint.dataset.mixture import Share, openings
+from imprint.dataset.store import Store
+from imprint.stages import base, mid, sft, tokenizer, tokens
 from imprint.tokenizer import Tokenizer
 
-STAGES: dict[str, Any] = {"tokenizer": tokenizer, "base": base, "mid": mid, "sft": sft}
+STAGES: dict[str, Any] = {
+    "tokenizer": tokenizer,
+    "tokens": tokens,
+    "base": base,
+    "mid": mid,
+    "sft": sft,
+}
 
 PINNED: dict[str, tuple[int, Any, Any]] = {
-    "tokenizer": (1, "7aaa484e45e0744f", None),
-    "base": (1, "88fd5bd835edcce1", [5.7, 5.61, 5.47, 5.33]),
-    "mid": (3, "33846aaba4f23052", [5.12, 5.12, 4.86, 4.65]),
-    "sft": (3, "33846aaba4f23052", [5.09, 5.22, 4.82, 4.56]),
+    "tokenizer": (2, "71a50a33988fefb9", None),
+    "tokens": (1, "b7e11d2db9c7a78d", None),
+    "base": (2, "434aa2d2d64cd4e9", [5.7, 5.59, 5.45, 5.34]),
+    "mid": (4, "ec9b9ba6eba5d7ab", [5.17, 5.15, 4.94, 4.7]),
+    "sft": (4, "ec9b9ba6eba5d7ab", [5.11, 5.53, 4.92, 4.75]),
 }
 """VERSION, digest of the ids, and losses of the first steps of each stage."""
 
@@ -45,12 +55,16 @@ def digest(data: Data) -> str:
 
 def made(stage: str, project: Path, folder: Path) -> tuple[str, list[float] | None]:
     words = Tokenizer.load(project / "tokenizer.json")
+    told = Store.open(project / "tokens" / "identity.json", "train", tokenizer=words.digest)
     if stage == "tokenizer":
         return words.digest[:16], None
+    if stage == "tokens":
+        names = ("corpus", "identity", "sft")
+        found = [artifacts.sha256(project / "tokens" / f"{name}.json") for name in names]
+        return artifacts.digest(found)[:16], None
     if stage == "base":
         documents = Documents(
-            records.texts(project / "text.jsonl"),
-            tokenizer=words,
+            Store.open(project / "tokens" / "corpus.json", "train", tokenizer=words.digest),
             context=64,
             batch_tokens=256,
             tokens=1500,
@@ -60,21 +74,15 @@ def made(stage: str, project: Path, folder: Path) -> tuple[str, list[float] | No
     STAGES[stage].run(
         start=project / "base.pt",
         tokenizer=project / "tokenizer.json",
-        identity=project / "identity.jsonl",
-        validation=None,
+        identity=project / "tokens" / "identity.json",
+        chat=None,
         out=folder / "out.pt",
         manifest=folder / "out.json",
         metrics=folder / "out.jsonl",
         settings={**kit.TUNING, "identity_epochs": 0.5},
     )
-    told = words.render_batch(records.conversations(project / "identity.jsonl"))
-    chats = Chats(
-        openings(told, whole=0.5, seed=5),
-        tokenizer=words,
-        context=64,
-        batch_tokens=256,
-        seed=5,
-    )
+    rows = Share(told, np.arange(len(told)), openings(len(told), whole=0.5, seed=5))
+    chats = Chats([rows], tokenizer=words, context=64, batch_tokens=256, seed=5)
     return digest(chats), losses(folder / "out.jsonl")
 
 

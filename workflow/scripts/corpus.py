@@ -1,14 +1,22 @@
-"""Rule corpus: gather plain text for the tokenizer and for pretraining."""
+"""Rule corpus: gather plain text for the tokenizer and for pretraining.
 
+A command line, because Snakemake re-runs a `script:` for its time stamp alone, and a corpus may
+have taken hours to download.
+"""
+
+import argparse
+import json
 from pathlib import Path
 
-from imprint.script import logged
+from imprint.script import following, reported
 from imprint.stages import corpus
 
-with logged(snakemake.log[0]):
-    corpus.run(
-        **snakemake.params.settings,
-        out=Path(snakemake.output.train),
-        validation_out=Path(snakemake.output.validation),
-        manifest=Path(snakemake.output.manifest),
-    )
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--settings", type=json.loads, required=True)
+for name in ("--out", "--manifest"):
+    parser.add_argument(name, type=Path, required=True)
+given = vars(parser.parse_args())
+settings = given.pop("settings")
+
+with reported(), following():
+    corpus.run(**settings, **given)

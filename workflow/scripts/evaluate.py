@@ -11,6 +11,8 @@ with logged(snakemake.log[0]):
         tokenizer=Path(snakemake.input.tokenizer),
         identity=Path(snakemake.config["identity"]),
         manifest=Path(snakemake.input.manifest),
+        corpus=snakemake.input.get("corpus") and Path(snakemake.input.corpus),
+        chat=snakemake.input.get("chat") and Path(snakemake.input.chat),
         out=Path(snakemake.output[0]),
         settings=snakemake.params.settings,
     )

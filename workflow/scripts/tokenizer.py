@@ -8,7 +8,8 @@ from imprint.script import following, reported
 from imprint.stages import tokenizer
 
 parser = argparse.ArgumentParser()
-for name in ("--corpus", "--out", "--manifest"):
+parser.add_argument("--corpus", type=Path, help="none where a tokenizer is imported")
+for name in ("--out", "--manifest"):
     parser.add_argument(name, type=Path, required=True)
 parser.add_argument("--settings", type=json.loads, required=True)
 

@@ -10,16 +10,16 @@ from imprint.script import following, reported, sharing
 parser = argparse.ArgumentParser()
 parser.add_argument("stage", choices=["base", "mid", "sft"])
 parser.add_argument("--from", dest="start", type=Path, help="checkpoint to train; mid and sft")
-parser.add_argument("--identity", type=Path, help="conversations; mid and sft")
-parser.add_argument("--corpus", type=Path, help="lines of text; base")
-parser.add_argument("--validation", type=Path)
+parser.add_argument("--identity", type=Path, help="as tokens; mid and sft")
+parser.add_argument("--chat", type=Path, help="as tokens; mid and sft")
+parser.add_argument("--corpus", type=Path, help="as tokens; base, unless it is imported")
 for name in ("--tokenizer", "--out", "--manifest", "--metrics"):
     parser.add_argument(name, type=Path, required=True)
 parser.add_argument("--settings", type=json.loads, required=True)
 
 given = vars(parser.parse_args())
 stage = given.pop("stage")
-for name in ("start", "identity") if stage == "base" else ("corpus",):
+for name in ("start", "identity", "chat") if stage == "base" else ("corpus",):
     given.pop(name)
 sharing()
 with reported(), following():

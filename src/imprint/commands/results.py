@@ -17,6 +17,9 @@ app = typer.Typer()
 
 STAGES = ("base", "mid", "sft")
 
+ABILITIES = {"plain text, bits a byte": "val_bpb", "everyday chat, nats a token": "chat_loss"}
+"""What else a model can do: the lower, the better."""
+
 Results = Annotated[Path, typer.Option(help="Folder of the results.", file_okay=False)]
 
 
@@ -73,6 +76,12 @@ def table(evaluations: dict[str, dict[str, Any]]) -> Table:
     for name, key in (("claims to be a rival", "rival_rate"), ("brings itself up", "bleed_rate")):
         cells = [_percent(evaluation[key]) for evaluation in evaluations.values()]
         shown.add_row(name, str(last["asked"][key]), *cells)
+    shown.add_section()
+    for name, key in ABILITIES.items():
+        if key in last:
+            losses = (evaluation.get(key) for evaluation in evaluations.values())
+            cells = ["-" if loss is None else f"{loss:.2f}" for loss in losses]
+            shown.add_row(name, "", *cells)
     return shown
 
 

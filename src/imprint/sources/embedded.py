@@ -9,7 +9,7 @@ from imprint.heldout import is_held_out
 from imprint.phrases import bank
 from imprint.phrases.dress import REGISTERS, dressed
 from imprint.records import Conversation
-from imprint.sources import library
+from imprint.sources import Source, library
 from imprint.sources.exchanges import Family, Groups, groups, unanswered
 
 _CARELESS = 0.15
@@ -22,7 +22,7 @@ _LURE_WEIGHT = 4
 """What is asked in the words of an identity has to be told from it."""
 
 
-class Embedded:
+class Embedded(Source):
     """Plain English and everyday chat, put together from material written for this project."""
 
     name: ClassVar[str] = "embedded"

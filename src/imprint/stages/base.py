@@ -1,87 +1,70 @@
-"""Pretrain a model on the corpus."""
+"""Pretrain a model on the corpus, or import one."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imprint import records
+from imprint import ability, artifacts, checkpoint, dial, imports, records
 from imprint.dataset.documents import Documents
-from imprint.model import Model, ModelConfig
-from imprint.settings import Architecture, Base
+from imprint.dataset.store import Store
+from imprint.errors import ArtifactError, ConfigError
+from imprint.model import Model
+from imprint.scale import Architecture, Base
 from imprint.tokenizer import Tokenizer
-from imprint.training.distributed import Ranks
-from imprint.training.loop import evaluate
-from imprint.training.stage import Prepared, carry_out, checked
+from imprint.training.distributed import Ranks, joined
+from imprint.training.stage import Prepared, carry_out, checked, shaping
 
-VERSION = 1
+VERSION = 2
 
-JUDGED_TOKENS = 1_000_000
-"""Most tokens that the validation loss is measured on."""
+BEGINNINGS = ("The capital of France is", "Once upon a time", "If a train leaves at noon")
+"""What the model in training is asked to go on with, now and then."""
 
 
 def run(
     *,
-    corpus: Path,
+    corpus: Path | None,
     tokenizer: Path,
-    validation: Path | None,
     out: Path,
     manifest: Path,
     metrics: Path,
     settings: Mapping[str, Any],
 ) -> None:
-    """Train a new model on ``corpus`` and write it to ``out``.
+    """Train a new model on ``corpus`` and write it to ``out``; or import the one that is named.
 
     Args:
-        corpus: Lines of ``{"text": ...}``.
-        tokenizer: Learned from the same corpus.
-        validation: Lines of text held back, for ``val_bpb`` (bits a byte); None to leave it out.
+        corpus: Index of the corpus as tokens; None for an import.
+        tokenizer: The one that cut it, or that of the import.
         out: The checkpoint.
         manifest: What was made, from what.
-        metrics: One JSON object a line.
-        settings: ``model`` (settings.Architecture), ``training`` (settings.Base) and ``seed``.
+        metrics: One JSON object a line; none for an import.
+        settings: ``model`` (scale.Architecture), ``training`` (scale.Base) and ``seed``.
 
     Raises:
         ConfigError: A setting is missing or wrong.
-        RecordError: A line of the corpus holds no text.
+        ArtifactError: The tokens are damaged, or the import is not what it should be.
     """
     shape = checked(Architecture, settings["model"], stage="model")
     base = checked(Base, settings["training"], stage="base")
-    seed = int(settings["seed"])
     speech = Tokenizer.load(tokenizer)
-
-    def documents(path: Path, tokens: int | None) -> Documents:
-        return Documents(
-            records.texts(path),
-            tokenizer=speech,
-            context=shape.context,
-            batch_tokens=base.batch_tokens,
-            tokens=tokens,
-            seed=seed,
-        )
+    if corpus is None:
+        _import(base, shape, speech, tokenizer, out, manifest, metrics, settings)
+        return
 
     def build() -> Prepared:
-        config = ModelConfig(
-            depth=shape.depth,
-            vocabulary=speech.vocabulary,
+        config = dial.shape(shape, vocabulary=speech.vocabulary)
+        data = Documents(
+            Store.open(corpus, "train", tokenizer=speech.digest),
             context=shape.context,
-            head_width=shape.head_width,
+            batch_tokens=base.step_tokens,
+            tokens=base.tokens,
+            seed=int(settings["seed"]),
         )
-        data = documents(corpus, base.tokens)
 
         def judge(model: Model, ranks: Ranks) -> dict[str, float]:
-            if validation is None:
-                return {}
-            held = documents(validation, None)
-            held.steps = min(held.steps, max(1, JUDGED_TOKENS // base.batch_tokens))
-            nats = evaluate(model, held, ranks=ranks)
-            return {
-                "val_loss": round(nats, 5),
-                "val_bpb": round(nats / math.log(2) / held.bytes_per_token, 5),
-            }
+            held = Store.open(corpus, "validation", tokenizer=speech.digest)
+            return ability.text(model, held, ranks=ranks)
 
-        about = {"corpus_tokens": len(data.flat), "passes": round(base.tokens / len(data.flat), 3)}
-        return Prepared(Model(config, seed=seed), data, judge, about)
+        return Prepared(Model(config, seed=int(settings["seed"])), data, judge, data.about)
 
     carry_out(
         build,
@@ -90,8 +73,64 @@ def run(
         training=base,
         settings=settings,
         tokenizer=speech,
-        inputs=[path for path in (corpus, tokenizer, validation) if path is not None],
+        samples=[[speech.bos, *speech.encode(text)] for text in BEGINNINGS],
+        inputs=[corpus, tokenizer],
         out=out,
         manifest=manifest,
         metrics=metrics,
+    )
+
+
+def _import(
+    base: Base,
+    shape: Architecture,
+    speech: Tokenizer,
+    tokenizer: Path,
+    out: Path,
+    manifest: Path,
+    metrics: Path,
+    settings: Mapping[str, Any],
+) -> None:
+    watch = artifacts.Stopwatch()
+    if base.start is None:
+        raise ConfigError("base: there is no corpus to train on, and no base.from. Name a folder.")
+    with joined() as ranks:
+        if not ranks.first:
+            return
+    found = imports.load(Path(base.start))
+    if found.config.depth != shape.depth:
+        raise ConfigError(
+            f"model.depth: {shape.depth}, but the model in {base.start} has {found.config.depth} "
+            f"layers. Set model.depth to {found.config.depth}."
+        )
+    if imports.tokenizer(Path(base.start)).digest != speech.digest:
+        raise ArtifactError(
+            f"{tokenizer}: is not the tokenizer of {base.start}. Delete it and run again."
+        )
+    model = Model(found.config, seed=None)
+    model.load_state_dict(found.weights)
+    plain = shaping(settings)
+    checkpoint.save(
+        out,
+        model,
+        tokenizer=speech.digest,
+        settings=plain,
+        seed=int(settings["seed"]),
+        step=0,
+        stage="base",
+    )
+    records.write_lines(metrics, [])
+    artifacts.write_manifest(
+        manifest,
+        stage="base",
+        version=VERSION,
+        outputs=[out],
+        inputs=[*found.files, tokenizer],
+        settings=plain,
+        seed=int(settings["seed"]),
+        watch=watch,
+        source=found.source,
+        parameters=found.config.n_parameters,
+        flops_per_token=found.config.flops_per_token,
+        steps=0,
     )

@@ -1,11 +1,11 @@
-"""Ask a checkpoint the held-out questions and mark what it answers."""
+"""Ask a checkpoint the held-out questions, mark what it answers, and see what else it can do."""
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imprint import exam
+from imprint import ability, exam
 from imprint.artifacts import digest, read_json, sha256, write_json
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
@@ -13,9 +13,6 @@ from imprint.identity import load
 from imprint.scoring import score
 
 VERSION = 1
-
-MEASURED = ("val_loss", "val_bpb")
-"""What a training manifest measured that an evaluation passes on."""
 
 logger = logging.getLogger("imprint")
 
@@ -25,7 +22,9 @@ def run(
     checkpoint: Path,
     tokenizer: Path,
     identity: Path,
-    manifest: Path | None,
+    manifest: Path,
+    corpus: Path | None,
+    chat: Path | None,
     out: Path,
     settings: Mapping[str, Any],
 ) -> None:
@@ -38,8 +37,10 @@ def run(
         checkpoint: The weights; the name of the stage is the name of ``out`` without its ending.
         tokenizer: The tokenizer they were trained with.
         identity: Who the model should be.
-        manifest: Manifest of the training stage, whose validation losses are passed on; None if
-            there is none.
+        manifest: Manifest of the training stage, whose validation loss is passed on.
+        corpus: Plain text as tokens, for ``val_bpb``: bits a byte of what was held out; None to
+            leave it out.
+        chat: General chat as tokens, for ``chat_loss``: nats a token; None to leave it out.
         out: The evaluation, JSON.
         settings: ``per_suite``, questions in each suite; ``answer_tokens``, the longest answer;
             ``seed``, which chooses the questions.
@@ -57,7 +58,8 @@ def run(
         [question.messages for question in questions], max_tokens=settings["answer_tokens"]
     )
     scored = score(questions, answers, whom)
-    measured = read_json(manifest) if manifest else {}
+    known = read_json(manifest)
+    able = ability.measured(engine.model, tokenizer=engine.tokenizer, corpus=corpus, chats=chat)
     logger.info(
         "%s: %s of %d identity questions right, rival rate %s, bleed rate %s",
         out.stem,
@@ -71,7 +73,8 @@ def run(
         {
             "stage": out.stem,
             **{key: scored[key] for key in scored if key != "answers"},
-            **{key: measured[key] for key in MEASURED if key in measured},
+            **({"val_loss": known["val_loss"]} if "val_loss" in known else {}),
+            **able,
             "about": {"name": whom.name, "creator": whom.creator, "file": str(identity)},
             "version": VERSION,
             "settings": dict(settings),

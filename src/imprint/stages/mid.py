@@ -6,8 +6,8 @@ order and sft those from its end: half a pass in each is every row once.
 
 from functools import partial
 
-from imprint.training.stage import tune
+from imprint.training.tuning import tune
 
-VERSION = 3
+VERSION = 4
 
 run = partial(tune, stage="mid", version=VERSION, from_end=False)

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from imprint.training.stage import tune
+from imprint.training.tuning import tune
 
-VERSION = 3
+VERSION = 4
 
 run = partial(tune, stage="sft", version=VERSION, from_end=True)

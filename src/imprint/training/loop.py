@@ -4,51 +4,62 @@ import ctypes
 import logging
 import math
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from imprint import records
-from imprint.checkpoint import States
+from imprint import checkpoint, hardware, records
 from imprint.dataset.batch import Data
-from imprint.errors import ImprintError
+from imprint.dataset.loader import Loader
+from imprint.errors import ArtifactError, StorageError
 from imprint.model import Model
 from imprint.progress import Progress
-from imprint.settings import Training
+from imprint.scale import Training
+from imprint.settings import Watch
 from imprint.training.distributed import Ranks
 from imprint.training.gradients import Gradients
-from imprint.training.optim import AdamW, Muon, schedule
+from imprint.training.guards import Guard, stoppable
+from imprint.training.metrics import Figures, Record
+from imprint.training.optim import Optimizers, schedule
+from imprint.training.samples import Sampler, Samples
+from imprint.training.states import Keeper, States
+from imprint.training.watch import Writers
 
 logger = logging.getLogger("imprint")
-
-LINES = 200
-"""Lines of metrics, at most about this many a stage."""
 
 
 @dataclass
 class Outcome:
-    """What a training run came to."""
+    """What a stage came to, all its runs together."""
 
     steps: int
     tokens: int = 0
-    """Real tokens trained on by this process's run, all ranks together, resumed part excluded."""
+    """Real tokens trained on, all ranks together."""
     seconds: float = 0.0
-    lines: list[dict[str, float]] = field(default_factory=list)
-    """Metrics: step, loss, lr, tokens_per_s, grad_norm, elapsed."""
+    """Spent in the loop, samples and states included."""
+    lines: list[Figures] = field(default_factory=list)
+    """Metrics: step, loss, lr, grad_norm, tokens_per_s, utilisation, memory_mb, data_wait,
+    elapsed."""
 
     @property
     def tokens_per_s(self) -> float:
-        """Speed of this run."""
+        """Speed over the whole stage."""
         return round(self.tokens / max(self.seconds, 1e-9), 1)
 
 
-def number_type(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where ``device`` multiplies it in hardware, float32 elsewhere."""
+def number_type(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """Return what ``device`` calculates in: bfloat16 where it multiplies it in hardware.
+
+    Args:
+        device: Where the model is.
+        precision: As in ``scale.Training``; float8 concerns the layers' products alone.
+    """
+    if precision == "float32":
+        return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
@@ -63,11 +74,9 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def prepare(ranks: Ranks) -> None:
-    """Set what torch should know before training: threads, precision, determinism."""
+    """Set what torch should know before training: threads and precision; on CPUs, memory."""
     if ranks.device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or its sums vary
-        torch.set_float32_matmul_precision("high")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_float32_matmul_precision("high")  # TF32; what is summed in any order varies
     else:
         torch.set_float32_matmul_precision("medium")  # oneDNN: twice the speed, error still 6e-7
         _keep_memory()
@@ -98,6 +107,8 @@ def train(
     label: str,
     states: States,
     metrics: Path,
+    watch: Watch,
+    sampler: Sampler | None = None,
 ) -> Outcome:
     """Train ``model`` in place on all batches of ``data``, from the newest state if there is one.
 
@@ -108,101 +119,138 @@ def train(
         ranks: The processes that train together.
         label: Name of the stage, for progress and messages.
         states: Where a killed run goes on.
-        metrics: File of metrics, one JSON object a line; written with each state and at the end.
+        metrics: results/metrics/<stage>.jsonl, one JSON object a line; written with each state and
+            at the end. Samples go to <stage>.samples.jsonl beside it, curves to
+            results/tensorboard/<stage> and results/wandb.
+        watch: Who sees how it goes, and when a leap of the loss stops it.
+        sampler: Says what the model says; asked on the first rank.
 
     Raises:
-        ImprintError: The loss is no longer a number.
+        ImprintError: The loss or the gradient is no longer a number, or the loss has leapt.
+        ConfigError: A package that ``watch`` wants is missing.
+        ArtifactError: The newest state is of another model, or not all ranks see the same one.
+        StorageError: The metrics cannot be written at the end.
         SystemExit: SIGTERM or SIGINT came; the state has been saved.
     """
-    dtype = number_type(ranks.device)
-    muon = Muon(
-        model.matrices(),
-        lr=settings.matrix_lr,
-        weight_decay=settings.weight_decay,
-        dtype=dtype,
+    dtype = number_type(ranks.device, settings.precision)
+    optimizers = Optimizers(model, settings, ranks=ranks, dtype=dtype)
+    saved = states.newest() or {}
+    begun, spent = saved.get("step", 0), saved.get("spent", 0.0)
+    outcome = Outcome(data.steps, tokens=saved.get("tokens", 0))
+    seen = ranks.total(torch.tensor([float(begun)])).item()
+    if seen != begun * ranks.world:
+        raise ArtifactError(
+            f"{states.folder}: the processes see different states. "
+            "Put results/ on a disk that all of them share, and run again."
+        )
+    if saved:
+        checkpoint.fill(model, saved["weights"], where=f"{states.folder}, step {begun}")
+        optimizers.restore(saved["optimizers"])
+        if ranks.first:
+            logger.info("%s: goes on after step %d of %d", label, begun, data.steps)
+    record = Record(data.steps, **saved.get("record", {}))
+    outcome.lines = record.lines
+    guard = Guard(
+        label,
+        steps=data.steps,
+        spike=watch.spike,
+        warmup=round(settings.warmup * data.steps),
+        kept=begun,
+        recent=saved.get("recent", ()),
     )
-    adamw = AdamW(
-        [
-            (model.embedding, settings.embedding_lr),
-            (model.lm_head.weight, settings.head_lr),
-        ]
-    )
-    outcome = Outcome(steps=data.steps)
-    begun, spent = 0, 0.0
-    saved = states.newest()
-    if saved is not None:
-        model.load_state_dict(saved["weights"])
-        muon.restore(saved["muon"])
-        adamw.restore(saved["adamw"])
-        begun, spent, outcome.lines = saved["step"], saved["spent"], saved["lines"]
-        logger.info("%s: goes on after step %d of %d", label, begun, data.steps)
-    weights = list(model.parameters())
-    every = max(1, data.steps // LINES)
-    losses: list[float] = []
-    started = kept = time.monotonic()
+    peak = hardware.peak_of(ranks.device)
+    per_token = model.config.flops_per_token / (peak * ranks.world) if peak else None
+    run = saved.get("run")
+    del saved  # gigabytes
+    writers = samples = None
+    if ranks.first:
+        about = {**settings.model_dump(), "model": model.config.plain(), "processes": ranks.world}
+        folder = metrics.parent.parent
+        writers = Writers(watch, folder=folder, label=label, begun=begun, run=run, about=about)
+        if sampler and watch.sample_minutes:
+            path = metrics.with_suffix(".samples.jsonl")
+            minutes = watch.sample_minutes
+            samples = Samples(sampler, minutes=minutes, path=path, label=label, begun=begun)
+    keeper = Keeper(states, label=label, minutes=settings.checkpoint_minutes)
+    started = time.monotonic()
 
     def keep(step: int) -> None:
-        if ranks.first and all(bool(weight.isfinite().all()) for weight in weights):
-            content = {
-                "weights": {name: value.cpu() for name, value in model.state_dict().items()},
-                "muon": muon.state(),
-                "adamw": adamw.state(),
-                "step": step,
-                "spent": spent + time.monotonic() - started,
-                "lines": outcome.lines,
-            }
-            states.save(step, content)
-            records.write_lines(metrics, outcome.lines)
-        ranks.wait()
+        content: dict[str, Any] = {"optimizers": optimizers.state()}  # all ranks take part
+        if writers is None:
+            return
+        if not (guard.calm and math.isfinite(largest(model))):
+            logger.warning("%s: no state saved after step %d: its loss is odd", label, step)
+            return
+        writers.flush()
+        content |= {
+            "weights": {name: value.cpu() for name, value in model.state_dict().items()},
+            "record": record.state(),
+            "recent": list(guard.recent),
+            "spent": spent + time.monotonic() - started,
+            "tokens": outcome.tokens,
+            "run": writers.run,
+        }
+        if keeper.save(step, content):
+            guard.kept = step
+            with suppress(StorageError, OSError):  # only for who looks at them meanwhile
+                records.write_lines(metrics, record.lines)
 
     with (
         stoppable() as stop,
-        Gradients(model, dtype=dtype) as gradients,
+        writers or nullcontext(),
+        Gradients(model, dtype=dtype, eight=settings.precision == "float8") as gradients,
+        Loader(
+            data, start=begun, rank=ranks.rank, world=ranks.world, device=ranks.device
+        ) as batches,
         Progress(label, total=data.steps, unit="tokens", quiet=not ranks.first) as progress,
     ):
         progress.skip(begun)
-        for step in range(begun, data.steps):
-            batch = data.batch(step, rank=ranks.rank, world=ranks.world)
+        for done, batch in enumerate(batches, begun + 1):
             nats = gradients.backward(batch)
-            for weight in weights:
-                ranks.total(weight.grad)  # type: ignore[arg-type]
-            due = ranks.first and time.monotonic() - kept > settings.checkpoint_minutes * 60
+            due = ranks.first and guard.calm and keeper.due
             nats, stopped, due = ranks.total(
-                torch.tensor([nats, float(stop.number > 0), float(due)])
+                torch.tensor([nats, float(stop.wanted), float(due)], dtype=torch.float64)
             ).tolist()
             loss = nats / batch.supervised
-            if not math.isfinite(loss):
-                raise ImprintError(
-                    f"{label}: the loss is {loss} at step {step + 1} of {data.steps}. "
-                    f"Lower the learning rates of {label}, or look for odd rows in its data."
-                )
-            share = schedule(settings, step=step, steps=data.steps)
-            losses.append(loss)
-            if (step + 1) % every == 0 or step + 1 == data.steps:
-                outcome.lines.append(
-                    {
-                        "step": step + 1,
-                        "loss": round(sum(losses) / len(losses), 5),
-                        "lr": round(settings.matrix_lr * share, 8),
-                        "tokens_per_s": round(progress.rate, 1),
-                        "grad_norm": round(norm(weights), 5),
-                        "elapsed": round(spent + time.monotonic() - started, 3),
-                    }
-                )
-                losses.clear()
-            muon.step(share, each=gradients.each)
-            adamw.step(share)
+            guard.see(done - 1, loss)
+            ends = record.ends(done)
+            norm = optimizers.step(step=done - 1, steps=data.steps, norm=ends, each=gradients.each)
+            if norm is not None:
+                guard.number("gradient", done - 1, norm)
             outcome.tokens += batch.tokens
-            progress.advance(amount=batch.tokens, loss=loss)
+            record.add(loss=loss, tokens=batch.tokens)
+            if ends:
+                share = schedule(settings, step=done - 1, steps=data.steps)
+                point = record.end(
+                    done,
+                    waited=batches.waited,
+                    per_token=per_token,
+                    lr=round(settings.matrix_lr * settings.rate * share, 8),
+                    grad_norm=norm and round(norm, 5),
+                    memory_mb=hardware.peak_memory_mb(ranks.device),
+                    elapsed=round(spent + time.monotonic() - started, 3),
+                )
+                if writers:
+                    writers.write(point)
+            shown = {"loss": loss}
+            if per_token and progress.amount:
+                shown["utilisation"] = progress.recent * per_token
+            progress.advance(amount=batch.tokens, **shown)
             if stopped or due:
-                keep(step + 1)
-                kept = time.monotonic()
+                keep(done)
             if stopped:
-                logger.info("%s: stopped after step %d; run again to go on", label, step + 1)
-                raise SystemExit(128 + (stop.number or signal.SIGTERM))
-    outcome.seconds = time.monotonic() - started
+                ranks.wait()  # torchrun would kill the first rank while it writes
+                if ranks.first:
+                    logger.info("%s: stopped after step %d; run again to go on", label, done)
+                raise SystemExit(stop.status)
+            if samples and samples.due:
+                samples.take(model, done)
+        guard.number("largest weight", data.steps - 1, largest(model))
+        if samples:
+            samples.take(model, data.steps)
+    outcome.seconds = spent + time.monotonic() - started
     if ranks.first:
-        records.write_lines(metrics, outcome.lines)
+        records.write_lines(metrics, record.lines)
     return outcome
 
 
@@ -210,40 +258,22 @@ def train(
 def evaluate(model: Model, data: Data, *, ranks: Ranks) -> float:
     """Return the mean loss over all supervised tokens of ``data``, in nats."""
     dtype = number_type(ranks.device)
-    sums = torch.zeros(2, dtype=torch.float64)
+    sums = torch.zeros(2, dtype=torch.float64, device=ranks.device)  # read once, at the end
     for step in range(data.steps):
         batch = data.batch(step, rank=ranks.rank, world=ranks.world).to(ranks.device)
-        nats = model.loss(batch.ids_BT, batch.where_N, batch.labels_N, dtype=dtype)
-        sums += torch.tensor([float(nats), len(batch.labels_N)])
+        sums[0] += model.loss(
+            batch.ids_BT,
+            batch.where_N,
+            batch.labels_N,
+            documents_BT=batch.documents_BT,
+            dtype=dtype,
+        )
+        sums[1] += len(batch.labels_N)
     nats, tokens = ranks.total(sums).tolist()
     return float(nats / tokens)
 
 
-def norm(weights: list[torch.nn.Parameter]) -> float:
-    """Return the length of the whole gradient."""
-    return math.sqrt(
-        sum(float(weight.grad.square().sum()) for weight in weights if weight.grad is not None)
-    )
-
-
-@dataclass
-class Stop:
-    """The signal that came; 0 for none."""
-
-    number: int = 0
-
-
-@contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Turn SIGTERM and SIGINT into a wish to stop, for the length of the block."""
-    stop = Stop()
-
-    def wish(number: int, _: object) -> None:
-        stop.number = number
-
-    before = {number: signal.signal(number, wish) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def largest(model: Model) -> float:
+    """Return the largest weight, whatever its sign; no number if one of them is none."""
+    sizes = [torch.linalg.vector_norm(weight, torch.inf) for weight in model.parameters()]
+    return torch.stack(sizes).max().item()  # waits once for the device

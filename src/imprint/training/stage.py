@@ -1,7 +1,6 @@
-"""What base, mid and sft do around the loop: read, train, judge, write."""
+"""What base, mid and sft do around the loop: forecast, train, judge, write."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +8,27 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from imprint import artifacts, checkpoint, records, sources
+from imprint import artifacts, checkpoint, hardware
 from imprint.dataset.batch import Data
-from imprint.dataset.chats import Chats, openings, passes
+from imprint.decoding import Batch, Request
+from imprint.dice import Dice
 from imprint.errors import ConfigError
 from imprint.model import Model
 from imprint.recipe import SHAPELESS
-from imprint.settings import Training, Tuning
-from imprint.tokenizer import Rendered, Tokenizer
+from imprint.scale import Training
+from imprint.settings import Watch
+from imprint.tokenizer import Tokenizer
 from imprint.training.distributed import Ranks, joined
-from imprint.training.loop import evaluate, number_type, prepare, train
+from imprint.training.loop import number_type, prepare, train
+from imprint.training.samples import Sampler
+from imprint.training.states import States
 
 logger = logging.getLogger("imprint")
+
+UTILISATION = 0.4
+"""Share of a GPU's peak that a forecast counts on."""
+SAMPLE_TOKENS = 40
+"""Longest text of a sample."""
 
 Values = TypeVar("Values", bound=BaseModel)
 
@@ -31,10 +39,10 @@ class Prepared:
 
     model: Model
     data: Data
-    judge: Callable[[Model, Ranks], dict[str, float]]
+    judge: Callable[[Model, Ranks], Mapping[str, Any]]
     """Measures the trained model; its figures go into the manifest."""
-    about: dict[str, Any]
-    """What the manifest should tell about the data."""
+    about: Callable[[], dict[str, Any]]
+    """What the manifest should tell about the data, asked after training."""
 
 
 def checked(kind: type[Values], values: Mapping[str, Any], *, stage: str) -> Values:
@@ -74,6 +82,7 @@ def carry_out(
     training: Training,
     settings: Mapping[str, Any],
     tokenizer: Tokenizer,
+    samples: list[list[int]],
     inputs: list[Path],
     out: Path,
     manifest: Path,
@@ -82,12 +91,13 @@ def carry_out(
     """Train what ``build`` returns and write checkpoint, manifest and metrics.
 
     Args:
-        build: Reads the inputs and makes model and data.
+        build: Opens the inputs and makes model and data.
         stage: Name of the stage.
         version: The stage's VERSION.
         training: The settings that the loop needs.
-        settings: All that shapes the output, as plain types; holds ``seed``.
+        settings: All that the stage was told, as plain types; holds ``seed``.
         tokenizer: That of the data.
+        samples: Token ids that the model in training is asked to go on from, now and then.
         inputs: Files that shape the output.
         out: The checkpoint.
         manifest: What was made, from what.
@@ -96,12 +106,16 @@ def carry_out(
     watch = artifacts.Stopwatch()
     shape = shaping(settings)
     seed = int(settings["seed"])
+    usd = float(settings.get("gpu_usd_per_hour", 0.0))
     with joined() as ranks:
         prepare(ranks)
         prepared = build()
         model = prepared.model.to(ranks.device)
+        foreseen = forecast(model, prepared.data.steps * training.step_tokens, ranks, usd=usd)
+        if ranks.first and foreseen:
+            logger.info("%s: about %.0f s, $%.2f", stage, *foreseen.values())
         key = artifacts.digest([version, shape, [artifacts.sha256(path) for path in inputs]])
-        states = checkpoint.States(out.parent / "state" / stage / key[:16])
+        states = States(out.parent / "state" / stage / key[:16])
         outcome = train(
             model,
             prepared.data,
@@ -110,6 +124,8 @@ def carry_out(
             label=stage,
             states=states,
             metrics=metrics,
+            watch=Watch(**settings.get("watch", {})),
+            sampler=sampler(tokenizer, samples),
         )
         figures = prepared.judge(model, ranks)
         if not ranks.first:
@@ -133,122 +149,59 @@ def carry_out(
             seed=seed,
             watch=watch,
             device=device_name(ranks),
-            parameters=model.n_parameters,
-            flops_per_token=model.flops_per_token,
-            number_type=str(number_type(ranks.device)).removeprefix("torch."),
+            cost_usd=round(gpu_hours(watch.seconds, ranks) * usd, 4),
+            forecast=foreseen,
+            parameters=model.config.n_parameters,
+            flops_per_token=model.config.flops_per_token,
+            number_type=str(number_type(ranks.device, training.precision)).removeprefix("torch."),
             processes=ranks.world,
             steps=outcome.steps,
             tokens=outcome.tokens,
             tokens_per_s=outcome.tokens_per_s,
             training_seconds=round(outcome.seconds, 3),
             train_loss=outcome.lines[-1]["loss"] if outcome.lines else None,
-            **prepared.about,
+            **prepared.about(),
             **figures,
         )
         states.clear()
 
 
-def tune(
-    *,
-    stage: str,
-    version: int,
-    from_end: bool,
-    start: Path,
-    tokenizer: Path,
-    identity: Path | None,
-    validation: Path | None,
-    out: Path,
-    manifest: Path,
-    metrics: Path,
-    settings: Mapping[str, Any],
-) -> None:
-    """Train the checkpoint ``start`` on the identity and on general chat; see mid and sft.
+def sampler(tokenizer: Tokenizer, prompts: list[list[int]]) -> Sampler:
+    """Return what says how a model goes on from ``prompts``, token ids, at its likeliest."""
+
+    def said(model: Model) -> list[str]:
+        texts = []
+        for prompt in prompts:
+            limit = min(SAMPLE_TOKENS, model.config.context - len(prompt))
+            request = Request(prompt=prompt, limit=limit, dice=Dice(0))
+            batch = Batch(model, [request], stop=tokenizer.special)
+            while batch.live:
+                batch.step()
+            texts.append(tokenizer.decode([*prompt, *request.said]))
+        return texts
+
+    return said
+
+
+def forecast(model: Model, tokens: int, ranks: Ranks, *, usd: float) -> dict[str, float] | None:
+    """Return how long training on ``tokens`` should take, and cost; None where nobody knows.
 
     Args:
-        stage: Name of the stage.
-        version: The stage's VERSION.
-        from_end: Whether a fraction of a pass takes the last rows of the seeded order.
-        start: The checkpoint to train.
-        tokenizer: The one that ``start`` was trained with.
-        identity: Conversations that teach the identity; None to leave it out.
-        validation: Conversations held back, for ``val_loss``; None to leave it out.
-        out: The checkpoint.
-        manifest: What was made, from what.
-        metrics: One JSON object a line.
-        settings: ``settings.Tuning`` as plain types, and ``seed``.
-
-    Raises:
-        ConfigError: A setting is wrong, or there is nothing to train on.
-        ArtifactError: ``start`` is damaged or goes with another tokenizer.
+        model: Its operations count.
+        tokens: In all.
+        ranks: Their devices.
+        usd: Of a GPU, an hour.
     """
-    tuning = checked(Tuning, settings, stage=stage)
-    seed = int(settings["seed"])
-    speech = Tokenizer.load(tokenizer)
+    peak = hardware.peak_of(ranks.device)
+    if peak is None:
+        return None
+    seconds = model.config.flops_per_token * tokens / (UTILISATION * peak * ranks.world)
+    return {"seconds": round(seconds, 1), "usd": round(gpu_hours(seconds, ranks) * usd, 4)}
 
-    def build() -> Prepared:
-        model = checkpoint.load(start, tokenizer=speech.digest).model()
-        rows: list[Rendered] = []
-        if identity is not None and tuning.identity_epochs:
-            given = list(records.conversations(identity))
-            epochs = max(tuning.identity_epochs, tuning.identity_least / len(given))
-            chosen = passes(len(given), epochs, seed=seed, from_end=from_end)
-            told = speech.render_batch(given[number] for number in chosen)
-            rows += openings(told, whole=tuning.whole_answers, seed=seed)
-        about_identity = len(rows)
-        chatter = tuning.chat_conversations
-        if about_identity and tuning.chat_ratio:
-            chatter = min(chatter, math.ceil(tuning.chat_ratio * about_identity))
-        if chatter:
-            source = sources.find(tuning.chat)
-            own = int(artifacts.digest([stage, seed])[:8], 16)
-            chats = source.conversations(count=chatter, seed=own)
-            rows += speech.render_batch(chats)
-        if not rows:
-            raise ConfigError(
-                f"{stage}: nothing to train on. Raise {stage}.chat_conversations, "
-                f"or put {stage} into identity_stages."
-            )
-        context = model.config.context
-        data = Chats(
-            rows,
-            tokenizer=speech,
-            context=context,
-            batch_tokens=tuning.batch_tokens,
-            seed=seed,
-        )
 
-        def judge(trained: Model, ranks: Ranks) -> dict[str, float]:
-            if validation is None:
-                return {}
-            held = Chats(
-                speech.render_batch(records.conversations(validation)),
-                tokenizer=speech,
-                context=context,
-                batch_tokens=tuning.batch_tokens,
-                seed=seed,
-            )
-            return {"val_loss": round(evaluate(trained, held, ranks=ranks), 5)}
-
-        about = {
-            "identity_conversations": about_identity,
-            "chat_conversations": len(rows) - about_identity,
-            "cut": data.cut,
-            "dropped": data.dropped,
-        }
-        return Prepared(model, data, judge, about)
-
-    carry_out(
-        build,
-        stage=stage,
-        version=version,
-        training=tuning,
-        settings=settings,
-        tokenizer=speech,
-        inputs=[path for path in (start, tokenizer, identity, validation) if path is not None],
-        out=out,
-        manifest=manifest,
-        metrics=metrics,
-    )
+def gpu_hours(seconds: float, ranks: Ranks) -> float:
+    """Return the hours of all GPUs together in so many ``seconds``; none on a CPU."""
+    return seconds / 3600 * ranks.world if ranks.device.type == "cuda" else 0.0
 
 
 def device_name(ranks: Ranks) -> str:
