@@ -17,4 +17,4 @@ rule corpus:
         "Gathering plain text"
     shell:
         "python workflow/scripts/corpus.py --settings {params.settings:q}"
-        " --out {output.index} --manifest {output.manifest}" + SHOWN
+        f" --out {{output.index}} --manifest {{output.manifest}}{SHOWN}"
