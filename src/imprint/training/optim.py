@@ -210,7 +210,8 @@ class Optimizers:
                 ranks=ranks,
                 dtype=dtype,
             )
-            for weights in stacks.values()
+            for stack in stacks.values()
+            for weights in _divided(stack)
         ]
         rates = ((model.embedding, settings.embedding_lr), (model.lm_head.weight, settings.head_lr))
         self.parts += [AdamW(weight, lr=lr * settings.rate, ranks=ranks) for weight, lr in rates]
@@ -283,6 +284,13 @@ class Optimizers:
             mine = self.ranks.share(part.count)
             for name, kept in part.kept.items():
                 kept[: mine.stop - mine.start] = saved[name][mine]
+
+
+def _divided(stack: list[Tensor]) -> list[list[Tensor]]:
+    if stack[0].device.type != "cpu":
+        return [stack]
+    # for two threads: one that has only small matrices would wait, 78 instead of 66 ms a d4 step
+    return [half for half in (stack[::2], stack[1::2]) if half]
 
 
 def _grad(weight: Tensor) -> Tensor:
