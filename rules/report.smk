@@ -4,7 +4,7 @@ rule report:
         evaluations=expand("results/eval/{stage}.json", stage=["base", "mid", "sft"]),
         manifests=[
             "results/identity.json",
-            "results/corpus/manifest.json",
+            *([] if IMPORTED else ["results/corpus/manifest.json"]),
             "results/tokenizer/manifest.json",
             *expand("results/{stage}.json", stage=["base", "mid", "sft"]),
         ],

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from imprint import providers, sources
+from imprint import imports, providers, sources
 from imprint.errors import ConfigError
 from imprint.scale import Training
 from imprint.settings import Provision, Settings
@@ -195,9 +195,11 @@ def stores(stage: str, given: Settings) -> dict[str, str]:
 
 def upstream(given: Settings) -> dict[str, tuple[str, ...]]:
     """Return what each stage is made from with ``given``; each store of tokens for itself."""
-    text = () if given.base.start else ("corpus",)
-    above: dict[str, tuple[str, ...]] = {**UPSTREAM, "tokenizer": text}
+    above: dict[str, tuple[str, ...]] = {**UPSTREAM}
     del above["tokens"]
+    if given.base.start:
+        del above["corpus"]
+        above["tokenizer"] = ()
     for stage, before in {"base": (), "mid": ("base",), "sft": ("mid",)}.items():
         above[stage] = (
             *before,
@@ -257,14 +259,22 @@ def shards(given: Settings) -> dict[str, tuple[int, int]]:
 
 
 def check(given: Settings) -> None:
-    """Refuse a configuration that names a provider or a source nobody has installed.
+    """Refuse a configuration that names a provider, a source or a model that is not there.
 
     Raises:
-        ConfigError: Such a name is in the settings; the message says which there are.
+        ConfigError: Such a name is in the settings; the message says which there are. Or the model
+            to start from is not there, or has another depth.
     """
     try:
         providers.find(given.provider)
         for name in (given.corpus.source, *given.mid.chat, *given.sft.chat):
             sources.find(name)
+        if given.base.start:
+            depth = imports.shape(Path(given.base.start)).depth
+            if depth != given.model.depth:
+                raise ConfigError(
+                    f"model.depth: {given.model.depth}, but the model in {given.base.start} has "
+                    f"{depth} layers. Set model.depth to {depth}."
+                )
     except ConfigError as error:
         raise ConfigError(f"config/config.yaml: {error}") from None

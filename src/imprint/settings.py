@@ -129,16 +129,20 @@ class Settings(Scale, Provision):
         return self
 
 
+WHOLE = {"chat"}
+"""Mappings that are one value: who names other sources does not want those of the scale as well."""
+
+
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Return ``below`` with ``above`` laid over it, mapping by mapping.
 
     Example:
-        >>> merged({"sft": {"matrix_lr": 0.02, "chat": "embedded"}}, {"sft": {"matrix_lr": 0.01}})
-        {'sft': {'matrix_lr': 0.01, 'chat': 'embedded'}}
+        >>> merged({"sft": {"matrix_lr": 0.02, "chat": {"a": 5}}}, {"sft": {"chat": {"b": 1}}})
+        {'sft': {'matrix_lr': 0.02, 'chat': {'b': 1}}}
     """
     result = dict(below)
     for key, value in above.items():
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
+        if isinstance(value, dict) and isinstance(result.get(key), dict) and key not in WHOLE:
             result[key] = merged(result[key], value)
         else:
             result[key] = value

@@ -64,6 +64,18 @@ def tokenizer(folder: Path) -> Tokenizer:
     return _words(_find(folder))
 
 
+def shape(folder: Path) -> ModelConfig:
+    """Return the shape of the model in ``folder``; the weights are not read.
+
+    Raises:
+        ConfigError: There is no model, or there are several.
+        ArtifactError: A file is missing or damaged, or the model is of another architecture.
+    """
+    place = _find(folder)
+    read = nanochat.shape if place.kind == "nanochat" else huggingface.shape
+    return read(place)
+
+
 def files(folder: Path) -> list[Path]:
     """Return the files that ``load`` would read of ``folder``, without reading the weights.
 

@@ -78,7 +78,7 @@ def read(place: Place) -> "tuple[dict[str, torch.Tensor], ModelConfig]":
     Raises:
         ArtifactError: A file is damaged, or of another architecture.
     """
-    config = _config(place.about)
+    config = shape(place)
     found: dict[str, torch.Tensor] = {}
     for path in place.weights:
         if path.suffix == ".safetensors":
@@ -86,7 +86,13 @@ def read(place: Place) -> "tuple[dict[str, torch.Tensor], ModelConfig]":
     return fitted(found, config, path=place.weights[0], theirs=_theirs), config
 
 
-def _config(path: Path) -> ModelConfig:
+def shape(place: Place) -> ModelConfig:
+    """Return the shape of the model in ``place``.
+
+    Raises:
+        ArtifactError: The file about it is damaged, or it is of another architecture.
+    """
+    path = place.about
     about = mapping(path)
     kind = about.get("model_type", "nanochat" if "NanoChatForCausalLM" in _classes(about) else None)
     demand(path, "model_type", kind, "nanochat")

@@ -56,11 +56,11 @@ def place(model: Path) -> Place:
     return Place("nanochat", source, about, [model], found[0])
 
 
-def read(place: Place) -> "tuple[dict[str, torch.Tensor], ModelConfig]":
-    """Return weights, float32 by nanochat's names, and shape of the model in ``place``.
+def shape(place: Place) -> ModelConfig:
+    """Return the shape of the model in ``place``.
 
     Raises:
-        ArtifactError: A file is damaged, of another architecture, or holds code.
+        ArtifactError: The file about it is damaged, or it is of another architecture.
     """
     about = mapping(place.about).get("model_config")
     if not isinstance(about, dict):
@@ -69,7 +69,16 @@ def read(place: Place) -> "tuple[dict[str, torch.Tensor], ModelConfig]":
         raise ArtifactError(
             f"{place.about}: model_config has {odd[0]}, of another version of nanochat. {NEXT}"
         )
-    config = shaped(place.about, about, SHAPE)
+    return shaped(place.about, about, SHAPE)
+
+
+def read(place: Place) -> "tuple[dict[str, torch.Tensor], ModelConfig]":
+    """Return weights, float32 by nanochat's names, and shape of the model in ``place``.
+
+    Raises:
+        ArtifactError: A file is damaged, of another architecture, or holds code.
+    """
+    config = shape(place)
     (path,) = place.weights
     found = {name.removeprefix("_orig_mod."): value for name, value in _load(path).items()}
     return fitted(found, config, path=path), config

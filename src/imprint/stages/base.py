@@ -47,7 +47,7 @@ def run(
     base = checked(Base, settings["training"], stage="base")
     speech = Tokenizer.load(tokenizer)
     if corpus is None:
-        _import(base, shape, speech, tokenizer, out, manifest, metrics, settings)
+        _import(base, speech, tokenizer, out, manifest, metrics, settings)
         return
 
     def build() -> Prepared:
@@ -83,7 +83,6 @@ def run(
 
 def _import(
     base: Base,
-    shape: Architecture,
     speech: Tokenizer,
     tokenizer: Path,
     out: Path,
@@ -98,11 +97,6 @@ def _import(
         if not ranks.first:
             return
     found = imports.load(Path(base.start))
-    if found.config.depth != shape.depth:
-        raise ConfigError(
-            f"model.depth: {shape.depth}, but the model in {base.start} has {found.config.depth} "
-            f"layers. Set model.depth to {found.config.depth}."
-        )
     if imports.tokenizer(Path(base.start)).digest != speech.digest:
         raise ArtifactError(
             f"{tokenizer}: is not the tokenizer of {base.start}. Delete it and run again."

@@ -51,7 +51,8 @@ def checked(kind: type[Values], values: Mapping[str, Any], *, stage: str) -> Val
     Raises:
         ConfigError: A value is missing or wrong.
     """
-    known = {name: value for name, value in values.items() if name in kind.model_fields}
+    names = {field.alias or name for name, field in kind.model_fields.items()}
+    known = {name: value for name, value in values.items() if name in names}
     try:
         return kind(**known)
     except ValidationError as error:
