@@ -31,16 +31,20 @@ class Progress:
         ...         progress.advance(amount=4096, loss=2.5)
     """
 
-    def __init__(self, label: str, *, total: int, unit: str, quiet: bool = False) -> None:
+    def __init__(
+        self, label: str, *, total: int, unit: str, percent: bool = False, quiet: bool = False
+    ) -> None:
         """Prepare to show ``total`` steps.
 
         Args:
             label: What is being done.
             total: Steps in all.
             unit: What a step works off, for the rate: tokens, rows.
+            percent: Show steps as percent, where they mean nothing to a person.
             quiet: Show nothing: for every process but the first.
         """
-        self.label, self.total, self.unit, self.quiet = label, total, unit, quiet
+        self.label, self.total, self.unit = label, total, unit
+        self.percent, self.quiet = percent, quiet
         self.done = 0
         self.first = 0
         self.amount = 0
@@ -59,11 +63,11 @@ class Progress:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed}/{task.total} {task.fields[detail]}"),
+                TextColumn("{task.fields[count]} {task.fields[detail]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            self.task = self.bar.add_task(self.label, total=self.total, detail="")
+            self.task = self.bar.add_task(self.label, total=self.total, count=self.count, detail="")
             self.bar.start()
         return self
 
@@ -76,6 +80,13 @@ class Progress:
     def skip(self, steps: int) -> None:
         """Count ``steps`` as done before this process began."""
         self.done = self.first = steps
+
+    @property
+    def count(self) -> str:
+        """How far it is, for people."""
+        if self.percent:
+            return f"{100 * self.done // max(self.total, 1)} %"
+        return f"{self.done}/{self.total}"
 
     @property
     def rate(self) -> float:
@@ -112,7 +123,7 @@ class Progress:
         detail = "".join(f" {name} {value:.4g}" for name, value in values.items())
         if self.bar is not None and self.task is not None:
             shown: dict[str, Any] = {"detail": f"{detail.strip()} {self.recent:,.0f} {self.unit}/s"}
-            self.bar.update(self.task, completed=self.done, **shown)
+            self.bar.update(self.task, completed=self.done, count=self.count, **shown)
         else:
             self.shown = now
             self._line(detail, self.recent)
@@ -127,8 +138,6 @@ class Progress:
 
     def _line(self, detail: str, rate: float) -> None:
         if not self.quiet:
-            logger.info(
-                "%s %d/%d%s, %s %s/s, %s left",
-                *(self.label, self.done, self.total, detail),
-                *(f"{rate:,.0f}", self.unit, duration(self.left_s)),
-            )
+            left = f", {duration(self.left_s)} left" if self.done < self.total else ""
+            speed = f"{rate:,.0f} {self.unit}/s"
+            logger.info("%s %s%s, %s%s", self.label, self.count, detail, speed, left)

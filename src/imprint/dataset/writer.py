@@ -56,9 +56,10 @@ def write(index: Path, *, tokenizer: Tokenizer, pieces: Sequence[Piece]) -> None
         unfinished, old = path.name.startswith("."), path.name.partition(".")[0]
         if unfinished or not old.isdecimal() or int(old) >= len(pieces):
             path.unlink()
+    label = f"tokens of {index.stem}"
     total, rows, fresh = max(1, sum(piece.count for piece in pieces)), 0, 0
     parts: dict[str, list[dict[str, Any]]] = {}
-    with Progress(f"tokens {index.stem}", total=STEPS, unit="tokens") as progress:
+    with Progress(label, total=STEPS, unit="tokens", percent=True) as progress:
         for number, piece in enumerate(pieces):
             stem = folder / f"{number:05}"
             key = artifacts.digest([FORMAT, tokenizer.digest, piece.key])

@@ -58,7 +58,7 @@ def fetch(files: Sequence[File], *, label: str) -> None:
         ArtifactError: A file cannot be had, or is not what it should be.
         StorageError: The disk is full, or may not be written.
     """
-    progress = Progress(f"download of {label}, percent", total=100 * len(files), unit="bytes")
+    progress = Progress(f"download of {label}", total=100 * len(files), unit="bytes", percent=True)
     with progress:
         asyncio.run(_fetch(files, progress))
 
