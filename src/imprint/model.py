@@ -108,7 +108,8 @@ class Model(nn.Module):
         """Return the normalised stream after the last layer, in ``dtype``.
 
         It is (B, T, C), or (N, C) if only the positions ``where_N`` are asked for: then the last
-        layer leaves out what nobody will look at.
+        layer leaves out what nobody will look at. Compiled, it does not: N is another in every
+        batch, and to compile for each takes longer than what is left out.
         """
         length = ids_BT.shape[1]
         if length > self.config.context:
@@ -133,9 +134,11 @@ class Model(nn.Module):
             slots = torch.arange(used, device=ids_BT.device)
             mask = attention.bias(slots <= positions_BT[:, None, :, None], x_BTC.dtype)
         rope = (cos.to(x_BTC.dtype), sin.to(x_BTC.dtype))
-        last = self.config.depth - 1
+        last = self.config.depth - 1 if run is layers.through else None
         for layer, block in enumerate(self.layers):
             x_BTC = run(block, x_BTC, rope, mask, cache, where_N if layer == last else None)
+        if last is None and where_N is not None:
+            x_BTC = x_BTC.flatten(0, 1).index_select(0, where_N)
         return fused.rms_norm(x_BTC)
 
     def forward(

@@ -109,10 +109,13 @@ def test_compiled_forms_are_used_for_gradients_alone(monkeypatch: pytest.MonkeyP
         used.append("loss")
         return fused.logit_slopes(*args)  # type: ignore[arg-type]
 
-    model = Model(CONFIG, seed=1)
+    model, where_N = Model(CONFIG, seed=1), torch.arange(3, 30, 2)
+    given = replace(batch(1), where_N=where_N, labels_N=batch(1).labels_N[where_N])
     with Gradients(model, dtype=torch.float32) as work:
+        expected = work.backward(given), [weight.grad for weight in model.parameters()]
         model.compiled = Compiled(through, slopes)  # type: ignore[arg-type]
-        work.backward(batch(1))
+        found = work.backward(given), [weight.grad for weight in model.parameters()]
+        torch.testing.assert_close(found, expected)
         assert used == ["layer", "loss"]
         with torch.no_grad():
             model(batch(1).ids_BT)

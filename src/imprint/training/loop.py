@@ -73,10 +73,11 @@ def _cpu_has_bfloat16() -> bool:
     return any(name in flags for name in ("avx512_bf16", "amx_bf16", " bf16"))
 
 
-def prepare(ranks: Ranks) -> None:
+def prepare(ranks: Ranks, *, precision: str = "auto") -> None:
     """Set what torch should know before training: threads and precision; on CPUs, memory."""
     if ranks.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32; what is summed in any order varies
+        exact = precision == "float32"
+        torch.set_float32_matmul_precision("highest" if exact else "high")  # high is TF32
     else:
         torch.set_float32_matmul_precision("medium")  # oneDNN: twice the speed, error still 6e-7
         _keep_memory()

@@ -109,7 +109,7 @@ def carry_out(
     seed = int(settings["seed"])
     usd = float(settings.get("gpu_usd_per_hour", 0.0))
     with joined() as ranks:
-        prepare(ranks)
+        prepare(ranks, precision=training.precision)
         prepared = build()
         model = prepared.model.to(ranks.device)
         foreseen = forecast(model, prepared.data.steps * training.step_tokens, ranks, usd=usd)
