@@ -1,5 +1,7 @@
 import hashlib
+import logging
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from imprint import artifacts, checkpoint
 from imprint.dataset import mixture
 from imprint.errors import ImprintError
 from imprint.model import Model
-from imprint.stages import mid, sft
+from imprint.stages import base, mid, sft
 from imprint.tokenizer import Tokenizer
 from imprint.training import loop, tuning
 from imprint.training.distributed import Ranks
@@ -67,6 +69,24 @@ def test_base_learns_and_says_how_well_in_bits_a_byte(project: Path) -> None:
     assert lines[0]["loss"] == pytest.approx(math.log(vocabulary), abs=0.01)
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.3
     assert 0 < manifest["val_bpb"] < 8
+
+
+def test_a_corpus_that_is_too_short_is_repeated_and_that_is_said(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="imprint"):
+        base.run(
+            corpus=project / "tokens" / "corpus.json",
+            tokenizer=project / "tokenizer.json",
+            out=tmp_path / "base.pt",
+            manifest=tmp_path / "base.json",
+            metrics=tmp_path / "base.jsonl",
+            settings={"model": kit.MODEL, "training": {**kit.BASE, "tokens": 13_000}, "seed": 5},
+        )
+    assert re.search(
+        r"the corpus has 5,\d+ tokens: to train on 13,000, it is seen 2\.", caplog.text
+    )
+    assert 2.4 < artifacts.read_json(tmp_path / "base.json")["passes"] < 3.2
 
 
 def test_a_run_killed_at_any_step_ends_with_the_same_bytes(project: Path, tmp_path: Path) -> None:

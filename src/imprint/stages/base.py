@@ -1,5 +1,6 @@
 """Pretrain a model on the corpus, or import one."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from imprint.training.distributed import Ranks, joined
 from imprint.training.stage import Prepared, carry_out, checked, shaping
 
 VERSION = 2
+
+logger = logging.getLogger("imprint")
 
 BEGINNINGS = ("The capital of France is", "Once upon a time", "If a train leaves at noon")
 """What the model in training is asked to go on with, now and then."""
@@ -52,8 +55,14 @@ def run(
 
     def build() -> Prepared:
         config = dial.shape(shape, vocabulary=speech.vocabulary)
+        told = Store.open(corpus, "train", tokenizer=speech.digest)
+        if base.tokens and base.tokens > told.tokens:
+            logger.info(
+                "base: the corpus has %s tokens: to train on %s, it is seen %.1f times",
+                *(f"{told.tokens:,}", f"{base.tokens:,}", base.tokens / max(1, told.tokens)),
+            )
         data = Documents(
-            Store.open(corpus, "train", tokenizer=speech.digest),
+            told,
             context=shape.context,
             batch_tokens=base.step_tokens,
             tokens=base.tokens,
