@@ -20,7 +20,7 @@ sharing()  # before torch is loaded
 
 import numpy as np
 import torch
-from benchmarks.training import imprint
+from benchmarks.training import our_step
 from rich.console import Console
 from rich.table import Table
 
@@ -82,7 +82,10 @@ def main() -> None:
             "packed": Packed(shares, tokenizer=words, **LONG),
         }
         config = ModelConfig(depth=2, vocabulary=words.vocabulary, context=SHORT["context"])
-        step, trained = imprint(config), [chats.batch(number) for number in range(STEPS)]
+        step, trained = (
+            our_step(config),
+            [chats.batch(number) for number in range(min(STEPS, chats.steps))],
+        )
         for turn in range(given.rounds + 1):
             found = {kind: loaded(data) for kind, data in kinds.items()}
             started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The benchmark of GPUs, as far as a CPU can tell: nothing but the device is left untried."""
+"""The benchmarks of GPUs, as far as a CPU can tell, and of the loader run to their end."""
 
 import json
 import subprocess
@@ -33,6 +33,14 @@ def test_two_processes_measure_the_training_loop_together() -> None:
     assert 0 < figures["of_ceiling"] < 1.5 and figures["of_data_sheet"] is None
     assert figures["loader_tokens_per_s"] > figures["tokens_per_s"] > 0
     assert 0 <= figures["data_wait"] < 1
+
+
+def test_the_loader_is_measured_against_training() -> None:
+    small = ("--rounds=1", "--characters=60000", "--conversations=300")
+    figures = json.loads(run("benchmarks.loader", *small))
+    kinds = ("documents", "chats", "packed")
+    slowest = min(figures[f"{kind}_tokens_per_s"] for kind in kinds)
+    assert figures["ratio"] == pytest.approx(slowest / figures["training_tokens_per_s"], abs=0.1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")

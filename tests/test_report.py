@@ -48,6 +48,7 @@ def evaluation(stage: str, *, wrong: set[str]) -> dict[str, Any]:
         "stage": stage,
         **score(QUESTIONS, answers, IDENTITY),
         "val_loss": 1.25,
+        "val_bpb": 1.5 if stage == "base" else 1.625,
         "about": {"name": "Ada", "creator": "Bo Berg", "file": "config/identities/ada.yaml"},
         "settings": {"per_suite": 4, "seed": 7},
         "inputs": {"checkpoint": "abc123" * 10},
@@ -113,6 +114,11 @@ def folder(tmp_path: Path) -> Path:
     lines = [{"step": step, "loss": 5 / step} for step in (1, 2)]
     (tmp_path / "metrics" / "sft.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return tmp_path
+
+
+def test_what_an_identity_costs_of_the_rest_is_shown(page: str) -> None:
+    assert "| plain text, bits a byte | 1.500 | 1.625 |" in page
+    assert "everyday chat" not in page  # nobody measured it
 
 
 def run(folder: Path, out: Path) -> str:

@@ -157,6 +157,26 @@ def mistakes(last: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
+ABILITIES = {"plain text, bits a byte": "val_bpb", "everyday chat, nats a token": "chat_loss"}
+"""What an evaluation measures beside the exam, on text and chat that were held out."""
+
+
+def abilities(evaluations: Mapping[str, Evaluation]) -> str:
+    """Return the table of what each stage can do besides; nothing if it was not measured."""
+    rows = [
+        [name, *(f"{found[key]:.3f}" if key in found else "-" for found in evaluations.values())]
+        for name, key in ABILITIES.items()
+        if any(key in found for found in evaluations.values())
+    ]
+    if not rows:
+        return ""
+    return (
+        "An identity should not cost what the model knew before. On text and chat that no stage "
+        "was trained on, the lower, the better:\n\n"
+        + table(["held out", *evaluations], rows, right=[*evaluations])
+    )
+
+
 def learning(manifests: Sequence[Manifest]) -> str:
     """Return the table of what each training stage saw, how fast, and how well it fits."""
     rows = [

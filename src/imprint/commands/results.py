@@ -12,13 +12,11 @@ from rich.table import Table
 
 from imprint.artifacts import read_json
 from imprint.errors import ArtifactError
+from imprint.story import ABILITIES
 
 app = typer.Typer()
 
 STAGES = ("base", "mid", "sft")
-
-ABILITIES = {"plain text, bits a byte": "val_bpb", "everyday chat, nats a token": "chat_loss"}
-"""What else a model can do: the lower, the better."""
 
 Results = Annotated[Path, typer.Option(help="Folder of the results.", file_okay=False)]
 

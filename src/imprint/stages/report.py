@@ -58,6 +58,7 @@ def page(
                 story.off_topic_note(last),
             ]
         ),
+        "What else it can do": story.abilities(evaluations),
         "Fact by fact": story.facts(last, data.get("coverage", {})),
         "One conversation of each kind": story.transcripts(evaluations),
         "Every mistake": story.mistakes(last),
