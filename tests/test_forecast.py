@@ -90,6 +90,13 @@ def test_time_and_cost_come_from_the_last_run(tmp_path: Path) -> None:
     assert (found["sft"].jobs, found["sft"].why) == (0, "")
 
 
+def test_jobs_of_a_stage_name_what_they_wait_for_once(tmp_path: Path) -> None:
+    waits = "Input files updated by another job: results/tokenizer/tokenizer.json"
+    jobs = [Job("tokens", waits), Job("tokens", f"{waits}, results/identity.jsonl")]
+    found = {line.stage: line.why for line in forecast(jobs, root=tmp_path)}
+    assert found["tokens"] == "after tokenizer, identity"
+
+
 def test_the_conclusion_adds_up_and_says_what_is_left_alone() -> None:
     lines = [
         line("identity", seconds=30.0, cost=0.25),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from imprint import dial, sources, yamlfile
+from imprint.commands import scales
 from imprint.model import Model
 from imprint.settings import Settings, merged, resolve
 
@@ -92,6 +93,14 @@ def test_a_scale_names_sources_that_are_there(name: str) -> None:
     settings = resolved(name)
     named = {settings.corpus.source, *settings.mid.chat, *settings.sft.chat}
     assert named <= set(sources.names())
+
+
+def test_a_plan_says_what_pretraining_takes_where_it_takes_much() -> None:
+    assert scales.pretraining(resolved("d20")) == (
+        "base: 561 M parameters, 11.2 B tokens, about 3.4 h on 8 H100 at 40% of their peak."
+    )
+    assert scales.pretraining(resolved("tiny")) == ""
+    assert scales.pretraining(resolved("d20", base={"from": "somewhere"})) == ""
 
 
 def test_the_command_lists_them_smallest_first() -> None:

@@ -82,7 +82,8 @@ def forecast(jobs: Sequence[Job], *, root: Path = Path()) -> list[Line]:
 
 def _line(stage: str, jobs: list[Job], root: Path) -> Line:
     parts = dict.fromkeys(part for job in jobs for part in explain(job.reason, stage))
-    above = [part.removeprefix("after ") for part in parts if part.startswith("after ")]
+    afters = (part.removeprefix("after ") for part in parts if part.startswith("after "))
+    above = dict.fromkeys(name for part in afters for name in part.split(", "))
     reasons = [part for part in parts if not part.startswith("after ")]
     if above:
         reasons.append(f"after {', '.join(above)}")

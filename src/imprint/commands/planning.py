@@ -26,14 +26,18 @@ def plan(context: typer.Context) -> None:
     Options are passed on to Snakemake: imprint plan --config scale=tiny
     """
     from imprint import forecast
+    from imprint.commands import scales
     from imprint.generation import estimate
 
     jobs = forecast.dry_run(context.args)
     lines = forecast.forecast(jobs)
     shards = [job.shard for job in jobs if job.stage == "shards" and job.shard]
-    told = []
+    settings = configured(context.args)
+    told: list[str] = []
+    if any(job.stage == "base" for job in jobs):
+        told += filter(None, [scales.pretraining(settings)])
     try:
-        paid = estimate.before(configured(context.args), shards) if shards else None
+        paid = estimate.before(settings, shards) if shards else None
         if paid:
             known = replace(
                 next(line for line in lines if line.stage == "shards"),

@@ -37,6 +37,21 @@ def list_scales() -> None:
     )
 
 
+def pretraining(settings: Settings) -> str:
+    """Return a sentence about what pretraining takes with ``settings``, of a model worth a GPU."""
+    from imprint import dial
+
+    shape, base = dial.shape(settings.model), settings.base
+    assert base.tokens  # the dial has filled it in
+    seconds = shape.flops_per_token * base.tokens / (GPUS * PEAK_FLOPS * UTILISATION)
+    if base.start or seconds < 60:
+        return ""
+    return (
+        f"base: {amount(shape.n_parameters)} parameters, {amount(base.tokens)} tokens, about "
+        f"{duration(seconds)} on {GPUS} H100 at {UTILISATION:.0%} of their peak."
+    )
+
+
 def table(scales: dict[str, Settings]) -> Table:
     """Return what each of ``scales`` amounts to, a row a scale, smallest first."""
     from imprint import dial
