@@ -7,7 +7,7 @@ import pytest
 
 from imprint import recipe, settings, yamlfile
 from imprint.errors import ConfigError
-from imprint.settings import Settings
+from imprint.settings import Settings, Watch
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,6 +83,16 @@ def test_shards_cover_every_conversation_once(given: Settings) -> None:
         "0002": (40, 60),
         "0003": (60, 70),
     }
+
+
+def test_a_package_that_is_wanted_and_missing_is_refused_before_any_job(
+    given: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = given.model_copy(update={"watch": Watch(tensorboard=True)})
+    recipe.check(watched)
+    monkeypatch.setattr(recipe, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"watch\.tensorboard: .*`pip install tensorboard`"):
+        recipe.check(watched)
 
 
 def test_unknown_providers_and_sources_are_refused_by_name(given: Settings) -> None:

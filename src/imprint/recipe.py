@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from imprint import imports, providers, sources
 from imprint.errors import ConfigError
 from imprint.scale import Training
 from imprint.settings import Provision, Settings
+from imprint.training.watch import missing
 
 UPSTREAM = {
     "plan": (),
@@ -263,12 +265,15 @@ def check(given: Settings) -> None:
 
     Raises:
         ConfigError: Such a name is in the settings; the message says which there are. Or the model
-            to start from is not there, or has another depth.
+            to start from is not there, or has another depth. Or a package is not installed.
     """
     try:
         providers.find(given.provider)
         for name in (given.corpus.source, *given.mid.chat, *given.sft.chat):
             sources.find(name)
+        for package in ("tensorboard", "wandb"):
+            if getattr(given.watch, package) and find_spec(package) is None:
+                raise missing(package)
         if given.base.start:
             depth = imports.shape(Path(given.base.start)).depth
             if depth != given.model.depth:
