@@ -71,6 +71,5 @@ rule all:
 # it does not. Pretraining is among it, to run beside the merging of the conversations.
 rule data:
     input:
+        "results/identity.jsonl",
         "results/base.pt",
-        *TRAINED_ON["mid"].values(),
-        *TRAINED_ON["sft"].values(),
