@@ -7,6 +7,7 @@ from torch.nn import functional
 from imprint import attention, fused
 from imprint.errors import ConfigError
 from imprint.model import Cache, Model, ModelConfig
+from reference import lively, theirs
 
 SHAPES = [
     ModelConfig(depth=1, vocabulary=300, context=32),
@@ -25,28 +26,18 @@ NAMES = {
 }
 
 
-def lively(config: ModelConfig) -> Model:
-    """A model whose every weight counts: fresh ones have zeros in places."""
-    model = Model(config, seed=1)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(std=0.15, generator=generator)
-    return model
-
-
 def some_ids(rows: int, length: int) -> torch.Tensor:
     return torch.randint(0, 300, (rows, length), generator=torch.Generator().manual_seed(2))
 
 
 def renamed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same weights under the names of transformers."""
-    theirs = {}
+    named = {}
     for name, weight in weights.items():
         for ours, other in NAMES.items():
             name = name.replace(ours, other)
-        theirs[name] = weight
-    return theirs
+        named[name] = weight
+    return named
 
 
 def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -58,30 +49,18 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_logits_and_gradients_are_those_of_transformers(
     config: ModelConfig, gpu: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import NanoChatConfig, NanoChatForCausalLM
-
     monkeypatch.setattr(fused, "on_gpu", lambda _: gpu)
     model = lively(config)
-    theirs = NanoChatForCausalLM(
-        NanoChatConfig(
-            vocab_size=config.vocabulary,
-            hidden_size=config.width,
-            intermediate_size=4 * config.width,
-            num_hidden_layers=config.depth,
-            num_attention_heads=config.n_head,
-            num_key_value_heads=config.n_keys,
-            max_position_embeddings=config.context,
-            pad_token_id=None,  # or the row of its embedding would not learn
-        )
-    )
-    theirs.load_state_dict(renamed(model.state_dict()), strict=True)
+    # a padding token's row of the embedding would not learn
+    other = theirs(config, pad_token_id=None)
+    other.load_state_dict(renamed(model.state_dict()), strict=True)
     ids_BT, labels_BT = some_ids(3, 32), some_ids(3, 33)[:, 1:]
-    logits_BTV = theirs(ids_BT).logits
+    logits_BTV = other(ids_BT).logits
     torch.testing.assert_close(model(ids_BT), logits_BTV, atol=1e-4, rtol=1e-4)
     nats = functional.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten(), reduction="sum")
     (nats / 96).backward()  # type: ignore[no-untyped-call]
     (model.loss(ids_BT, None, labels_BT.flatten()) / 96).backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(renamed(gradients(model)), gradients(theirs), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(renamed(gradients(model)), gradients(other), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("config", SHAPES)

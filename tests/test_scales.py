@@ -15,6 +15,7 @@ from imprint import dial, sources, yamlfile
 from imprint.commands import scales
 from imprint.model import Model
 from imprint.settings import Settings, merged, resolve
+from reference import theirs
 
 ROOT = Path(__file__).parent.parent
 SCALES = sorted(path.stem for path in (ROOT / "config" / "scales").glob("*.yaml"))
@@ -28,23 +29,11 @@ def resolved(name: str, **changes: Any) -> Settings:
 
 @pytest.mark.parametrize("name", SCALES)
 def test_a_scale_has_the_parameters_that_are_counted(name: str) -> None:
-    from transformers import NanoChatConfig, NanoChatForCausalLM
-
     config = dial.shape(resolved(name).model)
     with torch.device("meta"):
         ours = Model(config, seed=None)
-        theirs = NanoChatForCausalLM(
-            NanoChatConfig(
-                vocab_size=config.vocabulary,
-                hidden_size=config.width,
-                intermediate_size=4 * config.width,
-                num_hidden_layers=config.depth,
-                num_attention_heads=config.n_head,
-                num_key_value_heads=config.n_keys,
-                max_position_embeddings=config.context,
-            )
-        )
-    counted = [sum(weight.numel() for weight in model.parameters()) for model in (ours, theirs)]
+        other = theirs(config)
+    counted = [sum(weight.numel() for weight in model.parameters()) for model in (ours, other)]
     assert counted == [config.n_parameters] * 2
 
 

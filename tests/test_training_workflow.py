@@ -13,6 +13,7 @@ import yaml
 
 from imports import kit
 from imprint.shape import ModelConfig
+from reference import lively
 from training_kit import conversation, sentence, write
 from workflow_kit import Project, copied
 
@@ -42,7 +43,7 @@ def test_a_model_from_nanochat_learns_who_it_is_without_a_corpus(
     fresh: Project, tmp_path: Path
 ) -> None:
     folder = tmp_path / "nanochat"
-    model = kit.lively(ModelConfig(depth=2, vocabulary=kit.VOCABULARY, context=128))
+    model = lively(ModelConfig(depth=2, vocabulary=kit.VOCABULARY, context=128))
     kit.checkpoint(folder / "base_checkpoints" / "d2", model, step=12)
     kit.pickled(folder / "tokenizer" / "tokenizer.pkl", kit.encoding(kit.RANKS))
     configure(fresh, base={"from": str(folder)})
@@ -61,7 +62,7 @@ def test_a_model_from_nanochat_learns_who_it_is_without_a_corpus(
     assert not fresh.would_run()
     checked = fresh.imprint("verify")
     assert checked.returncode == 0, checked.stderr
-    kit.checkpoint(folder / "base_checkpoints" / "d2", kit.lively(model.config), step=13)
+    kit.checkpoint(folder / "base_checkpoints" / "d2", lively(model.config), step=13)
     assert set(fresh.would_run()) >= {"base", "mid", "sft"}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from imprint import artifacts
 from imprint.corpus import Corpus, File
 from imprint.records import Conversation
-from imprint.stages import base, sft, tokenizer, tokens
+from imprint.stages import base, mid, sft, tokenizer, tokens
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "workflow" / "scripts" / "train.py"
@@ -86,23 +86,25 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def run_sft(folder: Path, out: Path, *, chat: bool = False, **settings: Any) -> Path:
-    """Run sft on the project in ``folder`` in this process; write to ``out``/sft.pt."""
-    sft.run(
+def tuned(
+    folder: Path, out: Path, *, stage: str = "sft", chat: bool = False, **settings: Any
+) -> Path:
+    """Run mid or sft on the project in ``folder``, in this process; return the checkpoint."""
+    {"mid": mid, "sft": sft}[stage].run(
         start=folder / "base.pt",
         tokenizer=folder / "tokenizer.json",
         identity=folder / "tokens" / "identity.json",
         chat=folder / "tokens" / "sft.json" if chat else None,
-        out=out / "sft.pt",
-        manifest=out / "sft.json",
-        metrics=out / "metrics" / "sft.jsonl",
+        out=out / f"{stage}.pt",
+        manifest=out / f"{stage}.json",
+        metrics=out / "metrics" / f"{stage}.jsonl",
         settings={**TUNING, **settings},
     )
-    return out / "sft.pt"
+    return out / f"{stage}.pt"
 
 
 def command(folder: Path, out: Path, *, processes: int = 1, **settings: Any) -> list[str]:
-    """Return the command line that does what ``run_sft`` does, in ``processes`` processes."""
+    """Return the command line that does what ``tuned`` does, in ``processes`` processes."""
     python = [sys.executable]
     if processes > 1:
         python += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]

@@ -10,6 +10,7 @@ import torch
 
 from imprint.model import Model, ModelConfig
 from imprint.tokenizer import SPECIAL
+from reference import lively
 
 PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
@@ -35,16 +36,6 @@ def pickled(path: Path, value: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(value))
     return path
-
-
-def lively(config: ModelConfig) -> Model:
-    """A model whose every weight counts: fresh ones have zeros in places."""
-    model = Model(config, seed=1)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(std=0.15, generator=generator)
-    return model
 
 
 def little(**more: Any) -> Model:

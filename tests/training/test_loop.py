@@ -14,7 +14,7 @@ from imprint import artifacts, checkpoint
 from imprint.dataset import mixture
 from imprint.errors import ImprintError
 from imprint.model import Model
-from imprint.stages import base, mid, sft
+from imprint.stages import base, sft
 from imprint.tokenizer import Tokenizer
 from imprint.training import loop, tuning
 from imprint.training.distributed import Ranks
@@ -34,22 +34,22 @@ def sha256(path: Path) -> str:
 
 
 def test_the_same_run_gives_the_same_bytes(project: Path, tmp_path: Path) -> None:
-    digests = {sha256(kit.run_sft(project, tmp_path / name)) for name in ("one", "two")}
+    digests = {sha256(kit.tuned(project, tmp_path / name)) for name in ("one", "two")}
     assert len(digests) == 1
-    assert sha256(kit.run_sft(project, tmp_path / "three", seed=6)) not in digests
+    assert sha256(kit.tuned(project, tmp_path / "three", seed=6)) not in digests
 
 
 def test_minutes_between_states_leave_the_checkpoint_as_it_is(
     project: Path, tmp_path: Path
 ) -> None:
-    one = kit.run_sft(project, tmp_path / "one", checkpoint_minutes=1e-6)
-    assert sha256(one) == sha256(kit.run_sft(project, tmp_path / "two"))
+    one = kit.tuned(project, tmp_path / "one", checkpoint_minutes=1e-6)
+    assert sha256(one) == sha256(kit.tuned(project, tmp_path / "two"))
 
 
 def test_a_stage_leaves_checkpoint_manifest_and_metrics_and_nothing_else(
     project: Path, tmp_path: Path
 ) -> None:
-    out = kit.run_sft(project, tmp_path, checkpoint_minutes=1e-6)
+    out = kit.tuned(project, tmp_path, checkpoint_minutes=1e-6)
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"sft.pt", "sft.json", "metrics/sft.jsonl"}
     manifest = artifacts.read_json(tmp_path / "sft.json")
@@ -114,7 +114,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bytes(project: Path, tmp_pa
 def test_other_settings_never_resume_an_old_run(project: Path, tmp_path: Path) -> None:
     old = States(tmp_path / "state" / "sft" / "0000000000000000")
     old.save(5, {})
-    kit.run_sft(project, tmp_path)
+    kit.tuned(project, tmp_path)
     assert [path.name for path in old.paths()] == ["step-000000005.pt"]
 
 
@@ -155,12 +155,12 @@ def test_an_error_is_one_line(project: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_setting_is_named(project: Path, tmp_path: Path) -> None:
     with pytest.raises(ImprintError, match=r"sft\.matrix_lr: .*greater than 0"):
-        kit.run_sft(project, tmp_path, matrix_lr=-1.0)
+        kit.tuned(project, tmp_path, matrix_lr=-1.0)
 
 
 def test_nothing_to_train_on_is_refused(project: Path, tmp_path: Path) -> None:
     with pytest.raises(ImprintError, match="sft: nothing to train on"):
-        kit.run_sft(project, tmp_path, identity_epochs=0.0)
+        kit.tuned(project, tmp_path, identity_epochs=0.0)
 
 
 def test_mid_and_sft_with_half_a_pass_each_see_every_row_once(
@@ -174,23 +174,14 @@ def test_mid_and_sft_with_half_a_pass_each_see_every_row_once(
         return rows
 
     monkeypatch.setattr(tuning, "passes", passes)
-    for stage in (mid, sft):
-        stage.run(
-            start=project / "base.pt",
-            tokenizer=project / "tokenizer.json",
-            identity=project / "tokens" / "identity.json",
-            chat=None,
-            out=tmp_path / "out.pt",
-            manifest=tmp_path / "out.json",
-            metrics=tmp_path / "out.jsonl",
-            settings={**kit.TUNING, "identity_epochs": 0.5},
-        )
+    for stage in ("mid", "sft"):
+        kit.tuned(project, tmp_path, stage=stage, identity_epochs=0.5)
     assert sorted(seen) == list(range(60))
 
 
 def told(project: Path, out: Path, **settings: Any) -> tuple[int, int]:
     """Conversations about the identity and about anything else that sft says it has seen."""
-    kit.run_sft(project, out, **settings)
+    kit.tuned(project, out, **settings)
     manifest = artifacts.read_json(out / "sft.json")
     return manifest["identity_conversations"], manifest["chat_conversations"]
 

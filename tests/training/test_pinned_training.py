@@ -71,19 +71,10 @@ def made(stage: str, project: Path, folder: Path) -> tuple[str, list[float] | No
             seed=5,
         )
         return digest(documents), losses(project / "metrics" / "base.jsonl")
-    STAGES[stage].run(
-        start=project / "base.pt",
-        tokenizer=project / "tokenizer.json",
-        identity=project / "tokens" / "identity.json",
-        chat=None,
-        out=folder / "out.pt",
-        manifest=folder / "out.json",
-        metrics=folder / "out.jsonl",
-        settings={**kit.TUNING, "identity_epochs": 0.5},
-    )
+    kit.tuned(project, folder, stage=stage, identity_epochs=0.5)
     rows = Share(told, np.arange(len(told)), openings(len(told), whole=0.5, seed=5))
     chats = Chats([rows], tokenizer=words, context=64, batch_tokens=256, seed=5)
-    return digest(chats), losses(folder / "out.jsonl")
+    return digest(chats), losses(folder / "metrics" / f"{stage}.jsonl")
 
 
 def losses(metrics: Path) -> list[float]:

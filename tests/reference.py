@@ -1,0 +1,36 @@
+"""Models for comparisons: ours with a life in every weight, and transformers' of the same shape."""
+
+from typing import Any
+
+import torch
+
+from imprint.model import Model
+from imprint.shape import ModelConfig
+
+
+def lively(config: ModelConfig) -> Model:
+    """A model whose every weight counts: fresh ones have zeros in places."""
+    model = Model(config, seed=1)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.15, generator=generator)
+    return model
+
+
+def theirs(config: ModelConfig, **more: Any) -> torch.nn.Module:
+    """transformers' model of the shape ``config``, with weights of its own."""
+    from transformers import NanoChatConfig, NanoChatForCausalLM
+
+    return NanoChatForCausalLM(
+        NanoChatConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            intermediate_size=4 * config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.n_head,
+            num_key_value_heads=config.n_keys,
+            max_position_embeddings=config.context,
+            **more,
+        )
+    )
