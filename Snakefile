@@ -12,6 +12,7 @@
 #   sft.pt                       and once more: the model you talk to        rules/sft.smk
 #   eval/{stage}.json            what base, mid and sft know                 rules/evaluate.smk
 #   report/report.md             the whole story, with pictures              rules/report.smk
+#   export/manifest.json         a folder for transformers, if asked for     rules/export.smk
 #   metrics/, logs/, state/      loss curves, logs, training to resume
 #   downloads/, journal/         text from elsewhere, and paid answers: kept for ever
 #
@@ -43,6 +44,7 @@ include: "rules/mid.smk"
 include: "rules/sft.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/export.smk"
 
 
 localrules:

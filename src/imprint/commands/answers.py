@@ -2,10 +2,12 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+from rich.console import Console
 
 from imprint import records
 from imprint.errors import ImprintError, RecordError, StorageError
@@ -80,6 +82,9 @@ def ask(
 
 @app.command()
 def chat(
+    question: Annotated[
+        str | None, typer.Option("-p", "--prompt", help="Ask this alone, and print the answer.")
+    ] = None,
     checkpoint: Checkpoint = Path("results/sft.pt"),
     tokenizer: Tokenizer = None,
     max_tokens: MaxTokens = 256,
@@ -88,16 +93,24 @@ def chat(
     seed: Seed = 0,
 ) -> None:
     """Talk to the model in the terminal, or pipe one question a line into it."""
+    alone = None if question is None else _one(question)["messages"]
     from imprint.engine import Engine
     from imprint.terminal import Talk
 
-    engine = Engine.load(checkpoint, tokenizer=tokenizer)
-    Talk(
-        lambda conversation: engine.stream(
+    with Console(stderr=True).status(f"Opening {checkpoint} ..."):  # on a terminal only
+        engine = Engine.load(checkpoint, tokenizer=tokenizer)
+
+    def stream(conversation: records.Conversation) -> Iterator[str]:
+        return engine.stream(
             conversation, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed
-        ),
-        checkpoint=checkpoint,
-    ).run()
+        )
+
+    if alone is None:
+        Talk(stream, checkpoint=checkpoint).run()
+        return
+    for piece in stream(alone):
+        typer.echo(piece, nl=False)
+    typer.echo()
 
 
 def _tell(file: TextIO, lines: list[dict[str, Any]]) -> None:
