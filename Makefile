@@ -10,16 +10,20 @@ OPTIONS := $(if $(IDENTITY),"identity=$(IDENTITY)") $(if $(SCALE),"scale=$(SCALE
   $(if $(PROVIDER),"provider=$(PROVIDER)") $(if $(MODEL),"provider_model=$(MODEL)") \
   $(if $(URL),"base_url=$(URL)") $(if $(COUNT),"conversations=$(COUNT)") \
   $(if $(BUDGET),"budget_usd=$(BUDGET)") $(if $(SEED),"seed=$(SEED)")
-WHERE := --cores $(CORES) --workflow-profile profiles/$(PROFILE) \
+# `--cores` would cap what jobs get elsewhere: in a profile with an executor it counts for this machine.
+ELSEWHERE := $(shell grep -s '^executor:' profiles/$(PROFILE)/config.yaml)
+LIMIT := $(if $(ELSEWHERE),$(if $(filter-out all,$(CORES)),--local-cores $(CORES)),--cores $(CORES))
+WHERE := $(LIMIT) --workflow-profile profiles/$(PROFILE) \
   $(if $(CONFIG),--configfile $(CONFIG)) $(if $(strip $(OPTIONS)),--config $(OPTIONS))
 SNAKEMAKE := $(RUN) snakemake
 READY := .venv/.ready
 
 .PHONY: help identity plan chat ask report summary test check format adopt verify schemas lock bench unlock
+.PHONY: export push deploy undeploy modal-smoke modal-local
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n%s\n' "With identity and plan: IDENTITY=file.yaml SCALE=tiny PROFILE=default CORES=2" \
 	  "and, to pay for conversations: PROVIDER=openrouter MODEL=name COUNT=1000 BUDGET=5 (USD)"
 
@@ -46,6 +50,25 @@ report: $(READY) ## The whole story, with pictures
 	@$(SNAKEMAKE) results/report/report.md $(WHERE)
 	@$(SNAKEMAKE) --report results/report/report.html $(WHERE)
 	@$(IMPRINT) report
+
+export: $(READY) ## A folder for transformers and the Hugging Face hub: results/export
+	@$(SNAKEMAKE) export $(WHERE)
+
+push: export ## Upload it, private, with the token in HF_TOKEN: make push REPO=owner/name
+	@$(IMPRINT) push "$(REPO)"
+
+##@ On GPUs of modal.com: docs/modal.md. First: make plan PROFILE=modal SCALE=d20
+modal-smoke: $(READY) ## Is the account ready? An image, a volume, a function, for under a cent
+	@$(RUN) snakemake_executor_plugin_modal.smoke
+
+modal-local: $(READY) ## Watch it without an account: `make identity` on a stand-in for Modal
+	@PYTHONPATH=tests $(RUN) modal_local $(if $(CONFIG),--configfile $(CONFIG))
+
+deploy: $(READY) ## Put the chat on Modal; it costs nothing while nobody talks to it
+	@$(IMPRINT) deploy -- --workflow-profile profiles/modal
+
+undeploy: $(READY) ## Take it away again
+	@$(IMPRINT) undeploy -- --workflow-profile profiles/modal
 
 ##@ Look after results
 verify: $(READY) ## Compare every result with the hashes in its manifest

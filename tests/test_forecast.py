@@ -1,13 +1,21 @@
 """Snakemake's reasons in plain words, and how long things took."""
 
 import base64
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from imprint import recipe, renting
 from imprint.commands.planning import conclusion, duration, table
-from imprint.forecast import Job, Line, explain, forecast
+from imprint.forecast import Job, Line, forecast
+from imprint.reasons import explain
+from imprint.settings import Settings, resolve
+
+ROOT = Path(__file__).parent.parent
 
 
 def changed(before: str, now: str) -> str:
@@ -110,6 +118,89 @@ def test_the_conclusion_adds_up_and_says_what_is_left_alone() -> None:
     )
     assert kept == "Not rebuilt: base."
     assert "leaves mid alone" in note
+
+
+def test_what_is_known_and_what_is_at_most_are_told_apart() -> None:
+    lines = [
+        replace(line("base", seconds=12_000.0, cost=110.0), machine="8 x H100"),
+        replace(line("mid", seconds=3600.0, cost=33.0), machine="8 x H100", most=True),
+        line("tokenizer", jobs=0, cost=2.5),
+    ]
+    total, kept = conclusion(lines)
+    assert total == (
+        "2 jobs, about 3.3 h of work, judged by the last run and the speed of GPUs; about $110.00; "
+        "and at most $33.00 for what cannot be known before it has run once: mid."
+    )
+    assert kept == "Not rebuilt: tokenizer ($2.50 saved)."
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(table(lines))
+    [head, _, *rows] = [text.split() for text in shown.getvalue().splitlines() if text.strip()]
+    assert head == ["stage", "state", "jobs", "on", "time", "USD", "why"]
+    assert " ".join(rows[1]) == "mid stale 1 8 x H100 <= 60 min <= 33.00 missing"
+
+
+H100S = {"gpu": 8, "gpu_model": "H100", "mem_mib": 61_036, "runtime": 60}
+RATE = 8 * 3.95 + 16 * 0.0000131 * 3600 + 61_036 / 1024 * 0.00000222 * 3600
+
+
+def d20(**changes: object) -> Settings:
+    given = {"identity": "config/identities/smarternano.yaml", "scale": "d20"}
+    return resolve({**given, **changes}, root=ROOT)
+
+
+def priced(root: Path, job: Job, settings: Settings) -> Line:
+    there = renting.rented([job], ["corpus"])
+    [found] = renting.priced([line(job.stage)], there, settings, root=root)
+    return found
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def test_pretraining_costs_its_operations_at_two_fifths_of_the_peak(tmp_path: Path) -> None:
+    found = priced(tmp_path, Job("base", "", resources=H100S, threads=16), d20())
+    assert found.machine == "8 x H100" and not found.most
+    assert found.seconds == pytest.approx(3_491_758_080 * 20 * 560_988_160 / (8 * 989e12 * 0.4))
+    assert found.seconds and found.cost_usd == pytest.approx(found.seconds / 3600 * RATE, rel=1e-3)
+
+
+def test_a_speed_that_was_measured_on_such_gpus_counts_more(tmp_path: Path) -> None:
+    job = Job("base", "", resources=H100S, threads=16)
+    last = {"processes": 8, "tokens_per_s": 1e6, "flops_per_token": 1e9}
+    for device, speed in {"NVIDIA H100 80GB HBM3": 1e15, "NVIDIA L4": 8 * 989e12 * 0.4}.items():
+        write(tmp_path / "results" / "base.json", {**last, "device": device})
+        found = priced(tmp_path, job, d20())
+        assert found.seconds == pytest.approx(3_491_758_080 * 20 * 560_988_160 / speed)
+
+
+def test_conversations_are_priced_once_they_are_tokens_and_at_most_before(tmp_path: Path) -> None:
+    job, settings = Job("mid", "", resources=H100S, threads=16), d20()
+    before = priced(tmp_path, job, settings)
+    assert (before.most, before.seconds) == (True, 3600)
+    assert before.cost_usd == pytest.approx(RATE, rel=1e-3)
+    tokens = tmp_path / "results" / "tokens"
+    write(tokens / "identity.manifest.json", {"settings": {}, "tokens": {"train": 50_000}})
+    write(tokens / "identity.json", {"parts": {"train": {"documents": 1000}}})
+    chat = recipe.chats("mid", settings)
+    write(tokens / "mid.manifest.json", {"settings": chat, "tokens": {"train": 600_000}})
+    after = priced(tmp_path, job, settings)
+    assert not after.most  # 1,000 conversations are seen 8 times
+    assert after.seconds == pytest.approx(3_491_758_080 * 1_000_000 / (8 * 989e12 * 0.4))
+    write(tokens / "mid.manifest.json", {"settings": {**chat, "chat": {}}, "tokens": {}})
+    assert priced(tmp_path, job, settings).most
+
+
+def test_a_job_without_a_gpu_takes_as_long_as_when_it_had_the_same_to_do(tmp_path: Path) -> None:
+    job = Job("corpus", "", resources={"mem_mib": 7630, "runtime": 180}, threads=4)
+    assert priced(tmp_path, job, d20()).seconds == 3 * 3600
+    told = {"settings": recipe.settings("corpus", d20(seed=7)), "seconds": 700.0}
+    write(tmp_path / "results" / "corpus" / "manifest.json", told)
+    found = priced(tmp_path, job, d20())
+    assert (found.machine, found.seconds, found.most) == ("4 cores", 700.0, False)
+    assert priced(tmp_path, job, d20(corpus={"characters": 99})).most
+    assert renting.rented([Job("report", "", resources={"mem_mib": 900})], ["corpus"]) == []
 
 
 def test_nothing_to_do_is_said() -> None:

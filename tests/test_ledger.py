@@ -96,3 +96,29 @@ def test_verify_without_results_says_what_to_do(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["verify", "--results", str(tmp_path)])
     assert isinstance(done.exception, ArtifactError)
     assert "make identity" in str(done.exception)
+
+
+def test_pieces_may_stay_where_they_were_made_but_not_in_part(results: Path) -> None:
+    index, pieces = Path("results/tokens/sft.json"), [Path(f"results/tokens/sft/{n}") for n in "ab"]
+    for path in (index, *pieces):
+        with artifacts.written(path) as file:
+            file.write(path.name)
+    artifacts.write_manifest(
+        Path("results/tokens/sft.manifest.json"),
+        stage="tokens",
+        version=1,
+        outputs=[index, *pieces],
+        inputs=[],
+        settings={},
+        seed=0,
+        watch=artifacts.Stopwatch(),
+    )
+    pieces[0].unlink()
+    refused = CliRunner().invoke(app, ["verify"])
+    assert f"{pieces[0]}: missing" in str(refused.exception)
+    pieces[1].unlink()
+    told = CliRunner().invoke(app, ["verify"])
+    assert told.exit_code == 0
+    assert "2 pieces of corpus and tokens stayed where they were made." in told.stdout
+    index.unlink()
+    assert f"{index}: missing" in str(CliRunner().invoke(app, ["verify"]).exception)

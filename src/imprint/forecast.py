@@ -4,21 +4,20 @@ Snakemake decides, in a dry run inside this process; here its reasons become pla
 manifests of the last run become an estimate.
 """
 
-import ast
 import base64
 import contextlib
 import io
 import json
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from imprint.errors import ImprintError
-from imprint.recipe import STAGES, UPSTREAM
+from imprint.reasons import explain
+from imprint.recipe import STAGES
 
 MANIFESTS = {
     "shards": "shards/*.json",
@@ -35,15 +34,6 @@ MANIFESTS = {
 PRODUCTS = {"plan": "plan/*.json", "evaluate": "eval/*.json", "report": "report/report.md"}
 """Files of the stages without a manifest; Snakemake knows how long they took."""
 
-MADE_BY = {
-    **{f"{stage}.pt": stage for stage in ("base", "mid", "sft")},
-    **{f"{stage}.json": stage for stage in ("base", "mid", "sft", "identity")},
-    "identity.jsonl": "identity",
-    "identity.val.jsonl": "identity",
-    "eval": "evaluate",
-}
-"""Stage that makes a file or folder directly under results/; others are called like the stage."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -52,8 +42,10 @@ class Job:
     stage: str
     reason: str
     """In Snakemake's words."""
-    shard: str | None = None
-    """The shard it makes, if it makes one."""
+    wildcards: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """What it asks for: ``gpu``, ``gpu_model``, ``mem_mib``, ``runtime`` in minutes, ..."""
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -68,6 +60,11 @@ class Line:
     seconds: float | None
     """Work of these jobs, judged by the last run; None if there was none."""
     cost_usd: float
+    """Of these jobs; of a fresh stage, what it has cost."""
+    machine: str = ""
+    """What they would run on for money; empty for this machine."""
+    most: bool = False
+    """Whether time and cost are limits, because nobody knows better."""
 
 
 def forecast(jobs: Sequence[Job], *, root: Path = Path()) -> list[Line]:
@@ -93,7 +90,7 @@ def _line(stage: str, jobs: list[Job], root: Path) -> Line:
         jobs=len(jobs),
         why=", ".join(reasons),
         seconds=fmean(past) * len(jobs) if past else None,
-        cost_usd=fmean(cost) * len(jobs) if cost else 0.0,
+        cost_usd=fmean(cost) * (len(jobs) or len(cost)) if cost else 0.0,
     )
 
 
@@ -109,8 +106,16 @@ class _Witness(logging.Filter):
         event = getattr(record, "event", None)
         if getattr(event, "name", "") == "JOB_INFO":
             told = vars(record)
-            shard = (told.get("wildcards") or {}).get("shard")
-            self.jobs.append(Job(told.get("rule_name", ""), told.get("reason", ""), shard))
+            asked = told.get("resources")
+            self.jobs.append(
+                Job(
+                    stage=told.get("rule_name", ""),
+                    reason=told.get("reason", ""),
+                    wildcards=told.get("wildcards") or {},
+                    resources=dict(asked.items()) if asked else {},
+                    threads=told.get("threads") or 1,
+                )
+            )
         elif record.levelno >= logging.ERROR:
             self.errors.append(record.getMessage())
         return False
@@ -122,7 +127,9 @@ def dry_run(options: Sequence[str]) -> list[Job]:
     Raises:
         ImprintError: Snakemake refuses to plan at all; its message is passed on.
     """
-    return [job for job in snakemake([*options, "--dry-run", "--nolock"]) if job.stage in STAGES]
+    # Jobs are shown with the threads that they ask for, not with those of this machine.
+    dry = [*options, "--dry-run", "--nolock", "--cores", "1024"]
+    return [job for job in snakemake(dry) if job.stage in STAGES]
 
 
 def snakemake(options: Sequence[str]) -> list[Job]:
@@ -146,108 +153,6 @@ def snakemake(options: Sequence[str]) -> list[Job]:
     if not succeeded:
         raise ImprintError("\n".join(witness.errors) or "Snakemake did not succeed.")
     return witness.jobs
-
-
-def explain(reason: str, stage: str) -> list[str]:
-    """Return Snakemake's ``reason`` for running a job of ``stage`` in plain words.
-
-    Example:
-        >>> explain("Input files updated by another job: results/base.pt", "mid")
-        ['after base']
-        >>> explain("Missing output files: results/sft.pt", "sft")
-        ['missing']
-    """
-    parts = []
-    for part in reason.split("; "):
-        kind, _, rest = part.partition(": ")
-        if kind == "Missing output files":
-            parts.append("missing")
-        elif kind == "Incomplete output files":
-            parts.append("was interrupted")
-        elif kind == "Input files updated by another job":
-            parts.append(
-                f"after {', '.join(_nearest({_maker(file) for file in rest.split(', ')}))}"
-            )
-        elif kind == "Updated input files":
-            parts.append(f"{rest} has changed")
-        elif kind.startswith("Set of input files"):
-            parts.append("has other inputs")
-        elif kind.startswith("Params have changed"):
-            parts.extend(_changes(part, stage))
-        elif kind == "Forced execution":
-            parts.append("asked for")
-        elif kind:
-            parts.append(kind[0].lower() + kind[1:])
-    return parts
-
-
-def _maker(file: str) -> str:
-    """Return the stage that makes ``file``."""
-    parts = Path(file).parts
-    name = parts[1] if len(parts) > 1 else file
-    return Path(file).stem if name == "metrics" else MADE_BY.get(name, name)
-
-
-def _nearest(names: Iterable[str]) -> list[str]:
-    """Return those of the stages ``names`` that none of the others is made from, in order."""
-    stages = set(names)
-    behind: set[str] = set()
-    for stage in reversed(STAGES):
-        if stage in stages or stage in behind:
-            behind.update(UPSTREAM[stage])
-    return [stage for stage in STAGES if stage in stages - behind]
-
-
-def _changes(part: str, stage: str) -> Iterator[str]:
-    """Yield what differs between the params before and now, which Snakemake lists as two sets."""
-    found = re.search(r"before: (?P<before>.*) now: (?P<now>.*?) *$", part, re.DOTALL)
-    before, now = (_literals(found[side]) if found else [] for side in ("before", "now"))
-    if any(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in now):
-        yield "identity changed"
-    if any(isinstance(value, str) and re.fullmatch("[0-9a-f]{12}", value) for value in now):
-        yield "code changed"
-    old = next((value for value in map(_mapping, before) if value is not None), {})
-    new = next((value for value in map(_mapping, now) if value is not None), {})
-    for key, was, value in _differences(old, new, ""):
-        yield f"{stage}.{key.removeprefix('training.')} {_shown(was)} -> {_shown(value)}"
-    for word in (value for value in now if isinstance(value, str)):
-        if raised := re.fullmatch(r"\w+ version (\d+)", word):
-            yield f"version raised to {raised.group(1)}"
-    numbers, were = ([value for value in side if isinstance(value, int)] for side in (now, before))
-    if numbers or were:
-        yield f"seed or number of conversations changed ({_listed(were)} -> {_listed(numbers)})"
-
-
-def _literals(text: str) -> list[Any]:
-    try:
-        return list(ast.literal_eval(f"[{text}]"))
-    except (ValueError, SyntaxError):
-        return []
-
-
-def _mapping(value: Any) -> dict[str, Any] | None:
-    if isinstance(value, str) and value.startswith("{"):
-        value = json.loads(value)
-    return value if isinstance(value, dict) else None
-
-
-def _differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], above: str
-) -> Iterator[tuple[str, Any, Any]]:
-    for key in sorted({*old, *new}):
-        was, value = old.get(key), new.get(key)
-        if isinstance(was, dict) and isinstance(value, dict):
-            yield from _differences(was, value, f"{above}{key}.")
-        elif was != value:
-            yield f"{above}{key}", was, value
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else str(value)
-
-
-def _listed(values: list[int]) -> str:
-    return ", ".join(str(value) for value in sorted(values)) or "nothing"
 
 
 def _past_s(stage: str, root: Path) -> list[float]:

@@ -1,5 +1,6 @@
 """What a device can do at best, and how much of it is used."""
 
+import os
 import resource
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,20 @@ PEAKS = {
 """Products of dense bfloat16 matrices that are summed in float32, in FLOP/s, by what the name of a
 GPU holds; the first that fits counts. From NVIDIA's data sheets, whose figures with sparsity are
 twice these. SXM where the name does not say PCIe or NVL."""
+
+
+PRICE = "IMPRINT_USD_PER_HOUR"
+"""Variable with the price of this whole machine, where who rents it out has said so."""
+
+
+def usd_per_hour(gpus: int, usd: float) -> float:
+    """Return what the work of this machine costs an hour: what the environment says, or its GPUs.
+
+    Args:
+        gpus: In use.
+        usd: Of one of them, an hour.
+    """
+    return float(os.environ.get(PRICE) or gpus * usd)
 
 
 def peak_flops(name: str) -> float | None:

@@ -89,7 +89,10 @@ def test_a_corpus_that_is_too_short_is_repeated_and_that_is_said(
     assert 2.4 < artifacts.read_json(tmp_path / "base.json")["passes"] < 3.2
 
 
-def test_a_run_killed_at_any_step_ends_with_the_same_bytes(project: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_step_ends_with_the_same_bytes_and_costs_what_both_took(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMPRINT_USD_PER_HOUR", "3600")  # a dollar a second
     settings: dict[str, Any] = {"checkpoint_minutes": 0.05 / 60, "identity_epochs": 8.0}
     child = kit.start(kit.command(project, tmp_path / "killed", **settings))
     state = tmp_path / "killed" / "state" / "sft"
@@ -109,6 +112,11 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bytes(project: Path, tmp_pa
     assert not (tmp_path / "killed" / "state").exists()
     lines = [kit.lines(tmp_path / name / "metrics" / "sft.jsonl") for name in ("killed", "whole")]
     assert [line["loss"] for line in lines[0]] == [line["loss"] for line in lines[1]]
+    killed, whole = (
+        artifacts.read_json(tmp_path / name / "sft.json") for name in ("killed", "whole")
+    )
+    assert whole["cost_usd"] == pytest.approx(whole["seconds"], abs=2)
+    assert killed["cost_usd"] > killed["seconds"] + 0.02
 
 
 def test_other_settings_never_resume_an_old_run(project: Path, tmp_path: Path) -> None:

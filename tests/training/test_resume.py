@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from imprint.errors import ArtifactError
+from imprint.training.states import commit
 from training import runner
 from training.runner import Ramps
 
@@ -89,6 +90,34 @@ def test_a_full_disk_costs_a_state_and_not_the_run(tmp_path: Path) -> None:
     assert log.splitlines()[-1].startswith(f"error: {tmp_path}/stage.pt: could not be written")
     assert [path.name for path in runner.states(tmp_path).paths()] == kept
     assert runner.finish(runner.start(tmp_path, data)) == [0]
+
+
+def test_each_state_is_committed_once_by_the_command_of_the_environment(tmp_path: Path) -> None:
+    data = Ramps("base", 20, pause=0.005)
+    commit = tmp_path / "commit.sh"
+    commit.write_text(f"ls {runner.states(tmp_path).folder} | tail -n 1 >> {tmp_path}/commits\n")
+    children = runner.start(
+        tmp_path, data, world=2, minutes=OFTEN, environment={"IMPRINT_COMMIT": f"sh {commit}"}
+    )
+    assert runner.finish(children) == [0, 0]
+    log = (tmp_path / "log").read_text()
+    saved = [f"step-{int(step):09d}.pt" for step in re.findall(r"state after step (\d+):", log)]
+    assert saved and (tmp_path / "commits").read_text().split() == saved
+    assert log.count("base: committed it, ") == len(saved)
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [("sh -c 'echo full >&2; exit 3'", "exit status 3. full"), ("/no/such", "No such file")],
+)
+def test_a_commit_that_fails_is_a_warning(
+    command: str, problem: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("IMPRINT_COMMIT", command)
+    commit("sft")
+    [warning] = caplog.messages
+    assert warning.startswith("sft: the state may not outlive this machine; training goes on. ")
+    assert problem in warning
 
 
 def workers(out: Path) -> list[int]:

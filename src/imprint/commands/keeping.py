@@ -27,7 +27,10 @@ def verify(results: Results = Path("results")) -> None:
             "\n".join([*dict.fromkeys(faults), "Delete what differs and run again."])
         )
     files = {name for manifest in found for name in [*manifest.outputs, *manifest.inputs]}
-    typer.echo(f"{len(files)} files are what {len(found)} manifests say.")
+    away = {name for manifest in found for name in ledger.elsewhere(manifest)}
+    typer.echo(f"{len(files - away)} files are what {len(found)} manifests say.")
+    if away:
+        typer.echo(f"{len(away)} pieces of corpus and tokens stayed where they were made.")
 
 
 @app.command(context_settings=FORWARD)

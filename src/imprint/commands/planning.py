@@ -1,5 +1,7 @@
 """Before anything runs: ``imprint plan``, ``providers``, ``sources`` and ``schemas``."""
 
+import contextlib
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imprint.errors import ConfigError
-from imprint.forecast import Line
+from imprint.forecast import Job, Line
 from imprint.settings import Settings
 
 app = typer.Typer()
@@ -31,9 +33,9 @@ def plan(context: typer.Context) -> None:
 
     jobs = forecast.dry_run(context.args)
     lines = forecast.forecast(jobs)
-    shards = [job.shard for job in jobs if job.stage == "shards" and job.shard]
+    shards = [job.wildcards["shard"] for job in jobs if job.stage == "shards"]
     settings = configured(context.args)
-    told: list[str] = []
+    lines, told = rented(context.args, jobs, lines, settings)
     if any(job.stage == "base" for job in jobs):
         told += filter(None, [scales.pretraining(settings)])
     try:
@@ -94,19 +96,64 @@ def list_sources() -> None:
         typer.echo(name)
 
 
+def rented(
+    options: list[str], jobs: list[Job], lines: list[Line], settings: Settings
+) -> tuple[list[Line], list[str]]:
+    """Return ``lines`` with what costs money at Modal, if ``options`` lead there, and what to tell.
+
+    Args:
+        options: For Snakemake.
+        jobs: That would run.
+        lines: The forecast of them.
+        settings: Those of now.
+    """
+    chosen = executor(options)
+    if chosen is None:
+        return lines, []
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    from imprint import renting
+    from snakemake_executor_plugin_modal import money
+
+    try:
+        there = renting.rented(jobs, chosen.rules)
+        if not there:
+            return lines, []
+        most = sum(each.limit_usd for each in there)
+        told = [
+            f"At Modal's rates of {money.RATES_DATE}, a run that takes every job to its time "
+            f"limit costs ${most:.2f}."
+        ]
+        lines = renting.priced(lines, there, settings)
+        money.Budget(chosen.max_usd).check((each.job.stage, each.limit_usd) for each in there)
+    except WorkflowError as error:
+        told = [f"This would be refused: {error}"]
+    return lines, told
+
+
 def table(lines: list[Line]) -> Table:
-    """Return the forecast as a table, a row a stage."""
+    """Return the forecast as a table, a row a stage; machines and money if some are rented."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("stage")
-    shown.add_column("state")
-    shown.add_column("jobs", justify="right")
-    shown.add_column("time", justify="right")
+    paid = any(line.machine for line in lines)
+    heads = ["stage", "state", "jobs", "on", "time", "USD"]
+    heads = [head for head in heads if paid or head not in ("on", "USD")]
+    for head in heads:
+        shown.add_column(head, justify="right" if head in ("jobs", "time", "USD") else "left")
     shown.add_column("why", overflow="fold")
     for line in lines:
         if not line.jobs:
-            shown.add_row(line.stage, "fresh", "", "", "", style="dim")
+            shown.add_row(line.stage, "fresh", style="dim")
             continue
-        shown.add_row(line.stage, "stale", str(line.jobs), duration(line.seconds), line.why)
+        most = "<= " if line.most else ""
+        row = {
+            "stage": line.stage,
+            "state": "stale",
+            "jobs": str(line.jobs),
+            "on": line.machine,
+            "time": most + duration(line.seconds),
+            "USD": f"{most}{line.cost_usd:.2f}" if line.cost_usd else "",
+        }
+        shown.add_row(*(row[head] for head in heads), line.why)
     return shown
 
 
@@ -115,19 +162,29 @@ def conclusion(lines: list[Line]) -> list[str]:
     stale = [line for line in lines if line.jobs]
     if not stale:
         return ["Nothing to do: everything is up to date."]
-    known = sum(line.seconds for line in stale if line.seconds is not None)
+    known = sum(line.seconds for line in stale if line.seconds is not None and not line.most)
     unknown = [line.stage for line in stale if line.seconds is None]
     total = f"{sum(line.jobs for line in stale)} jobs"
     if known:
         total += f", about {duration(known)} of work, judged by the last run"
+        total += " and the speed of GPUs" * any(line.machine for line in stale)
     if unknown:
         total += f"; not yet timed: {', '.join(unknown)}"
-    cost = sum(line.cost_usd for line in stale)
+    cost = sum(line.cost_usd for line in stale if not line.most)
     if cost:
         total += f"; about ${cost:.2f}"
+    if limits := [line for line in stale if line.most]:
+        total += (
+            f"; and at most ${sum(line.cost_usd for line in limits):.2f} for what cannot be known "
+            f"before it has run once: {', '.join(line.stage for line in limits)}"
+        )
     sentences = [f"{total}."]
     trained = [line.stage for line in stale if line.stage in ("base", "mid", "sft")]
-    kept = [line.stage for line in lines if not line.jobs]
+    kept = [
+        line.stage + (f" (${line.cost_usd:.2f} saved)" if line.cost_usd else "")
+        for line in lines
+        if not line.jobs
+    ]
     if kept:
         sentences.append(f"Not rebuilt: {', '.join(kept)}.")
     if trained and any(line.stage in ("identity", "tokenizer") and line.jobs for line in lines):
@@ -154,6 +211,24 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def parsed(options: list[str]) -> Any:
+    """Return what Snakemake makes of ``options`` and the profile that they name."""
+    from snakemake import cli
+
+    with contextlib.redirect_stderr(io.StringIO()):  # it tells which profile it uses
+        return cli.parse_args(options)[1]
+
+
+def executor(options: list[str]) -> Any:
+    """Return the settings of the executor for Modal; None if ``options`` lead to another."""
+    from snakemake import cli
+
+    arguments = parsed(options)
+    if arguments.executor != "modal":
+        return None
+    return cli.ExecutorPluginRegistry().get_plugin("modal").get_settings(arguments)
+
+
 def configured(options: list[str]) -> Settings:
     """Return the settings that Snakemake would see with ``options``."""
     from snakemake import cli
@@ -161,7 +236,7 @@ def configured(options: list[str]) -> Settings:
     from imprint import yamlfile
     from imprint.settings import merged, resolve
 
-    _, arguments = cli.parse_args(options)
+    arguments = parsed(options)
     config: dict[str, Any] = yamlfile.load(Path("config/config.yaml"))[0]
     for path in arguments.configfile or []:
         config = merged(config, yamlfile.load(Path(path))[0])

@@ -112,11 +112,13 @@ def carry_out(
         prepare(ranks, precision=training.precision)
         prepared = build()
         model = prepared.model.to(ranks.device)
-        foreseen = forecast(model, prepared.data.steps * training.step_tokens, ranks, usd=usd)
+        price = hardware.usd_per_hour(ranks.world if ranks.device.type == "cuda" else 0, usd)
+        foreseen = forecast(model, prepared.data.steps * training.step_tokens, ranks, usd=price)
         if ranks.first and foreseen:
             logger.info("%s: about %.0f s, $%.2f", stage, *foreseen.values())
         key = artifacts.digest([version, shape, [artifacts.sha256(path) for path in inputs]])
         states = States(out.parent / "state" / stage / key[:16])
+        began = watch.seconds
         outcome = train(
             model,
             prepared.data,
@@ -128,6 +130,7 @@ def carry_out(
             watch=Watch(**settings.get("watch", {})),
             sampler=sampler(tokenizer, samples),
         )
+        earlier = max(0.0, outcome.seconds - (watch.seconds - began))  # before it was interrupted
         figures = prepared.judge(model, ranks)
         if not ranks.first:
             return
@@ -150,7 +153,7 @@ def carry_out(
             seed=seed,
             watch=watch,
             device=device_name(ranks),
-            cost_usd=round(gpu_hours(watch.seconds, ranks) * usd, 4),
+            cost_usd=round((watch.seconds + earlier) / 3600 * price, 4),
             forecast=foreseen,
             parameters=model.config.n_parameters,
             flops_per_token=model.config.flops_per_token,
@@ -191,18 +194,13 @@ def forecast(model: Model, tokens: int, ranks: Ranks, *, usd: float) -> dict[str
         model: Its operations count.
         tokens: In all.
         ranks: Their devices.
-        usd: Of a GPU, an hour.
+        usd: Of all of them, an hour.
     """
     peak = hardware.peak_of(ranks.device)
     if peak is None:
         return None
     seconds = model.config.flops_per_token * tokens / (UTILISATION * peak * ranks.world)
-    return {"seconds": round(seconds, 1), "usd": round(gpu_hours(seconds, ranks) * usd, 4)}
-
-
-def gpu_hours(seconds: float, ranks: Ranks) -> float:
-    """Return the hours of all GPUs together in so many ``seconds``; none on a CPU."""
-    return seconds / 3600 * ranks.world if ranks.device.type == "cuda" else 0.0
+    return {"seconds": round(seconds, 1), "usd": round(seconds / 3600 * usd, 4)}
 
 
 def device_name(ranks: Ranks) -> str:

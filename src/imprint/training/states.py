@@ -2,6 +2,9 @@
 
 import contextlib
 import logging
+import os
+import shlex
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,11 @@ KEPT = 2
 """States: if the newest is damaged, there is the one before."""
 EARLY_MINUTES = 2.0
 """Until the first state of a process, at most: a disk too small for one shows at once."""
+COMMIT = "IMPRINT_COMMIT"
+"""Variable with a command that makes what was written outlive this machine; run after each state.
+(A volume of Modal keeps what `sync .` has committed.)"""
+COMMIT_S = 300.0
+"""Longest commit: the other processes wait for the first, and NCCL gives up after 600 s."""
 
 
 class States:
@@ -95,4 +103,25 @@ class Keeper:
             "%s: saved the state after step %d: %.1f MB, %.2f s",
             *(self.label, step, size / 1e6, seconds),
         )
+        commit(self.label)
         return True
+
+
+def commit(label: str) -> None:
+    """Run the command in ``IMPRINT_COMMIT``, if there is one; that it fails is a warning."""
+    command = shlex.split(os.environ.get(COMMIT, ""))
+    if not command:
+        return
+    began = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMIT_S)
+        problem = f"exit status {done.returncode}. {done.stderr.strip()}" * bool(done.returncode)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    if problem:
+        logger.warning(
+            "%s: the state may not outlive this machine; training goes on. %s (%s)",
+            *(label, problem, shlex.join(command)),
+        )
+    else:
+        logger.info("%s: committed it, %.2f s", label, time.monotonic() - began)
