@@ -19,7 +19,7 @@ SNAKEMAKE := $(RUN) snakemake
 READY := .venv/.ready
 
 .PHONY: help identity plan chat ask report summary test check format adopt verify schemas lock bench unlock
-.PHONY: export push deploy undeploy modal-smoke modal-local
+.PHONY: serve export push deploy undeploy modal-smoke modal-local
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -39,6 +39,9 @@ plan: $(READY) ## What `make identity` would do, why, and how long it would take
 ##@ Use it
 chat: $(READY) ## Talk to the model
 	@$(IMPRINT) chat
+
+serve: $(READY) ## A page to talk to it in the browser, and an API like OpenAI's: PORT=8000
+	@$(IMPRINT) serve $(if $(PORT),--port $(PORT))
 
 ask: $(READY) ## One question: make ask Q="Who are you?"
 	@$(IMPRINT) ask "$(or $(Q),Who are you?)"

@@ -3,15 +3,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from imprint import checkpoint
-from imprint import engine as engines
+from imprint import checkpoint, decoding
 from imprint.decoding import Request, calm, sample
 from imprint.dice import Dice
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
+from imprint.inference import Inference, product
 from imprint.model import Model
+from imprint.pages import SLOTS, Pages
 from imprint.records import Conversation
+from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
+from imprint.voice import Voice
 
 
 def ask(text: str) -> Conversation:
@@ -41,7 +44,7 @@ def naive(engine: Engine, conversation: Conversation, *, tokens: int) -> list[in
     """Greedy decoding without a cache: the whole row again for every token."""
     ids = engine.tokenizer.prompt(conversation)
     said: list[int] = []
-    with calm(engine.model):
+    with calm(engine.inference, 1):
         while len(said) < tokens:
             token = int(engine.model(torch.tensor([ids + said]))[0, -1].argmax())
             if token in engine.stop:
@@ -58,12 +61,32 @@ def test_answers_are_those_of_the_whole_row_computed_anew(engine: Engine) -> Non
     assert 24 in lengths and min(lengths) < 24, "some should stop, some should be cut"
 
 
+def test_without_onednn_it_answers_the_same(
+    engine: Engine, little: Model, words: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = engine.answer(MANY, max_tokens=24)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    plain = Engine(little, words)
+    assert not any(weight.is_mkldnn for several in plain.inference.matrices for weight in several)
+    assert plain.answer(MANY, max_tokens=24) == answers
+
+
+def test_one_row_is_multiplied_as_many_are(little: Model) -> None:
+    matrices = Inference(little).matrices
+    assert any(len(several) > 1 for several in matrices), "this machine's oneDNN adds otherwise"
+    for several in matrices:
+        inner = little.config.width * (4 if several is matrices[3] or several is matrices[7] else 1)
+        x = torch.randn(3, inner, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            assert torch.equal(product(x, several)[:1], product(x[:1], several))
+
+
 @pytest.mark.parametrize("rows", [1, 3, 64])
 def test_an_answer_does_not_depend_on_who_else_is_asked(
     engine: Engine, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = [engine.answer([conversation], max_tokens=24)[0] for conversation in MANY]
-    monkeypatch.setattr(engines, "ROWS", rows)
+    monkeypatch.setattr(decoding, "ROWS", rows)
     assert engine.answer(MANY, max_tokens=24) == alone
     assert engine.answer(MANY[::-1], max_tokens=24) == alone[::-1]
 
@@ -76,45 +99,168 @@ def test_the_stream_says_what_answer_says(engine: Engine, temperature: float) ->
         assert "".join(pieces) == whole[0]
 
 
-def test_a_piece_never_breaks_a_character(words: Tokenizer, engine: Engine) -> None:
-    text = "Zoë 🙂 你好 ok"
-    ids = words.encode(text)
-    assert any("\ufffd" in words.decode([token]) for token in ids), "no token breaks a character"
-    with Script(engine, ids):
-        pieces = list(engine.stream(ask("Hi"), max_tokens=64))
-    assert "".join(pieces) == text
-    assert len(pieces) > 5
-    assert not any("\ufffd" in piece for piece in pieces)
+def requests(engine: Engine, *, tokens: int, temperature: float = 0.0) -> list[Request]:
+    return [
+        engine.request(
+            prompt, max_tokens=tokens, temperature=temperature, place=place, top_logprobs=2
+        )
+        for place, prompt in enumerate(engine.prompts(MANY, max_tokens=tokens))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "threads", "n_kv_head"), [(0.0, 1, None), (0.5, 1, 2), (0.0, 2, None)]
+)
+def test_rows_that_come_and_go_change_no_bit_of_another(
+    words: Tokenizer,
+    temperature: float,
+    threads: int,
+    n_kv_head: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = ModelConfig(2, words.vocabulary, context=160, head_width=32, n_kv_head=n_kv_head)
+    model = Model(config, seed=3)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.1, generator=generator)
+    engine, before = Engine(model, words), torch.get_num_threads()
+    engine.stop = frozenset([words.assistant_end])
+    alone = requests(engine, tokens=100, temperature=temperature)
+    for request in alone:
+        batch = engine.batch()
+        batch.join(request)
+        while batch.live:
+            batch.step()
+    assert max(request.length for request in alone) > SLOTS + 32, "some should take several pages"
+    dice = Dice(7)
+    monkeypatch.setattr(decoding, "WORK", 0)  # now a small model takes all threads, too
+    try:
+        torch.set_num_threads(threads)
+        for _ in range(3 - threads):
+            together = requests(engine, tokens=100, temperature=temperature)
+            batch = engine.batch()
+            waiting, strangers = dice.shuffled(together), requests(engine, tokens=40)
+            while waiting or batch.live:
+                for source in (waiting, strangers):
+                    if source and dice.chance(0.2):
+                        batch.join(source.pop())
+                if strangers and dice.chance(0.1):
+                    batch.leave(dice.pick(strangers))
+                batch.step()
+            assert [r.said for r in together] == [r.said for r in alone]
+            assert [r.chances for r in together] == [r.chances for r in alone], "to the last bit"
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_place_is_free_as_soon_as_a_request_leaves(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "ROWS", 2)
+    batch = engine.batch()
+    first, second, third, *_ = requests(engine, tokens=24)
+    assert batch.join(first) and batch.join(second) and not batch.join(third)
+    batch.step()
+    taken = batch.pages.taken
+    batch.leave(first)
+    assert batch.pages.taken < taken and first.done and not first.stopped
+    assert batch.join(third)
+    batch.leave(first)
+    assert batch.live == [second, third], "to leave twice changes nothing"
+    while batch.live:
+        batch.step()
+    assert batch.pages.taken == 0
+
+
+def test_a_row_waits_for_memory_unless_nobody_else_needs_it() -> None:
+    config = ModelConfig(depth=1, vocabulary=300, context=2048)
+    pages = Pages(config, device=torch.device("cpu"), most=4 * 2 * 4 * 64 * SLOTS)
+    assert pages.most == 4
+    first, second = pages.take(3 * SLOTS), pages.take(1)
+    assert first and second and len({*first, *second, 0}) == 5, "page 0 belongs to nobody"
+    assert pages.take(1) is None
+    pages.give(first)
+    pages.give(second)
+    huge = pages.take(40 * SLOTS)
+    assert huge and len(set(huge)) == 40 and 0 not in huge
+    assert pages.take(1) is None
 
 
 class Script:
     """Makes the model say given tokens, then stop."""
 
-    def __init__(self, engine: Engine, ids: list[int]) -> None:
-        self.model, self.left = engine.model, [*ids, engine.tokenizer.assistant_end]
+    def __init__(self, engine: Engine, ids: list[int], patch: pytest.MonkeyPatch) -> None:
+        self.engine, self.left = engine, [*ids, engine.tokenizer.assistant_end]
+        patch.setattr(Inference, "prefill", lambda *_: self.say())
+        patch.setattr(Inference, "decode", lambda *_: self.say())
 
-    def __enter__(self) -> None:
-        self.hook = self.model.register_forward_hook(self.say)
-
-    def __exit__(self, *_: object) -> None:
-        self.hook.remove()
-
-    def say(self, model: Model, given: object, logits_BV: torch.Tensor) -> torch.Tensor:
-        told = torch.zeros_like(logits_BV)
+    def say(self) -> torch.Tensor:
+        told = torch.zeros(1, self.engine.tokenizer.vocabulary)
         told[:, self.left.pop(0)] = 1.0
         return told
 
 
+def test_a_piece_never_breaks_a_character(
+    words: Tokenizer, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Zoë 🙂 你好 ok"
+    ids = words.encode(text)
+    assert any("\ufffd" in words.decode([token]) for token in ids), "no token breaks a character"
+    Script(engine, ids, monkeypatch)
+    pieces = list(engine.stream(ask("Hi"), max_tokens=64))
+    assert "".join(pieces) == text
+    assert len(pieces) > 5
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("stops", "text", "finish"),
+    [
+        (["two"], "One ", "stop"),
+        (["three", " t"], "One", "stop"),
+        (["threx", "five"], "One two three", "stop"),
+        (["O"], "", "stop"),
+        (["三"], "One two three", "stop"),
+    ],
+)
+def test_an_answer_ends_before_a_stop_string(
+    words: Tokenizer,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    stops: list[str],
+    text: str,
+    finish: str,
+) -> None:
+    ids = words.encode("One two three")
+    Script(engine, ids, monkeypatch)
+    [prompt] = engine.prompts([ask("Count.")], max_tokens=64)
+    request = engine.request(prompt, max_tokens=64, top_logprobs=0)
+    batch, voice = engine.batch(), Voice(request, words, stops=stops)
+    batch.join(request)
+    pieces = [voice.piece()]
+    while voice.finished is None:
+        batch.step()
+        pieces.append(voice.piece())
+        told = "".join(piece.text for piece in pieces)
+        assert text.startswith(told), "what may begin a stop string is held back"
+    assert "".join(piece.text for piece in pieces) == text
+    assert voice.finished == finish
+    tokens = [chance.token for piece in pieces for chance in piece.chances]
+    assert words.decode(tokens).startswith(text)
+    assert len(words.decode(tokens[:-1])) < max(1, len(text)), "no token that begins behind the end"
+
+
 def test_a_small_model_leaves_the_number_of_threads_as_it_was(engine: Engine) -> None:
-    seen = set()
     before = torch.get_num_threads()
-    hook = engine.model.register_forward_hook(lambda *_: seen.add(torch.get_num_threads()))
     try:
         torch.set_num_threads(2)
-        next(engine.stream(ask("Hi"), max_tokens=3))
-        assert (seen, torch.get_num_threads()) == ({1}, 2)
+        with calm(engine.inference, 64):
+            assert torch.get_num_threads() == 1
+        with calm(engine.inference, 10_000):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2
     finally:
-        hook.remove()
         torch.set_num_threads(before)
 
 
@@ -135,6 +281,38 @@ def test_sampling_follows_the_probabilities(engine: Engine) -> None:
     assert shares.tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
+def test_top_p_leaves_the_unlikely_out() -> None:
+    logits = torch.log(torch.tensor([0.1, 0.5, 0.15, 0.25]))
+
+    def drawn(top_p: float, top_k: int | None = None) -> set[int]:
+        request = Request([0], 1, Dice(1), temperature=1.0, top_p=top_p, top_k=top_k)
+        return {sample(logits, request) for _ in range(300)}
+
+    assert drawn(0.0) == drawn(0.4) == {1}
+    assert drawn(0.6) == drawn(0.7) == {1, 3}
+    assert drawn(0.8) == {1, 2, 3}
+    assert drawn(1.0) == {0, 1, 2, 3}
+    assert drawn(0.9, top_k=2) == {1, 3}
+
+
+def test_chances_are_those_of_the_whole_row_computed_anew(engine: Engine) -> None:
+    [prompt] = engine.prompts(MANY[:1], max_tokens=12)
+    request = engine.request(prompt, max_tokens=12, top_logprobs=3)
+    batch = engine.batch()
+    batch.join(request)
+    while batch.live:
+        batch.step()
+    with torch.inference_mode():
+        logits = engine.model(torch.tensor([prompt.ids + request.said]))[0]
+    logprobs = logits.log_softmax(-1)[len(prompt.ids) - 1 :]
+    assert len(request.chances) == len(request.said) > 3
+    for chance, token, row in zip(request.chances, request.said, logprobs, strict=False):
+        best, ids = row.topk(3)
+        assert chance.token == token == ids[0] == chance.top[0][0]
+        assert chance.logprob == chance.top[0][1] == pytest.approx(float(best[0]), abs=1e-5)
+        assert [other for _, other in chance.top] == pytest.approx(best.tolist(), abs=1e-5)
+
+
 def turns(count: int) -> Conversation:
     talk: Conversation = []
     for number in range(count):
@@ -145,9 +323,10 @@ def turns(count: int) -> Conversation:
 
 def test_the_oldest_turns_go_when_the_context_is_full(engine: Engine) -> None:
     long = turns(12)
-    [prompt] = engine.prompts([long], max_tokens=16)
+    [(prompt, dropped, cut)] = engine.prompts([long], max_tokens=16)
     kept = engine.tokenizer.decode(prompt)
     assert len(prompt) <= engine.model.config.context - 16
+    assert (dropped, cut) == (18, False)
     assert kept.startswith("<|bos|><|user_start|>Who are you, ")
     assert "Who are you, 0?" not in kept and "Who are you, 11?" in kept
     assert kept.endswith("What is your name?<|user_end|><|assistant_start|>")
@@ -156,13 +335,15 @@ def test_the_oldest_turns_go_when_the_context_is_full(engine: Engine) -> None:
 
 def test_a_system_message_stays_when_turns_go(engine: Engine) -> None:
     system: Conversation = [{"role": "system", "content": "Be Ada."}]
-    [prompt] = engine.prompts([system + turns(12)], max_tokens=16)
+    [(prompt, dropped, _)] = engine.prompts([system + turns(12)], max_tokens=16)
+    assert dropped > 0
     assert engine.tokenizer.decode(prompt).startswith("<|bos|><|user_start|>Be Ada.\n\nWho")
 
 
 def test_of_an_endless_question_the_end_is_kept(engine: Engine) -> None:
     endless = ask("blah " * 500 + "Who are you?")
-    [prompt] = engine.prompts([endless], max_tokens=500)
+    [(prompt, dropped, cut)] = engine.prompts([endless], max_tokens=500)
+    assert (dropped, cut) == (0, True)
     text = engine.tokenizer.decode(prompt)
     assert len(prompt) == 72, "a quarter of the 96 tokens stays free for the answer"
     assert text.startswith("<|bos|><|user_start|>")

@@ -107,7 +107,7 @@ def test_the_newest_version_of_the_changelog_is_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/index.md", "config/README.md"]
+    "page", ["README.md", "CONTRIBUTING.md", "docs/index.md", "config/README.md", "docs/modal.md"]
 )
 def test_the_commands_and_files_a_page_names_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -9,10 +9,21 @@ from typing import Annotated
 import typer
 
 from imprint import __version__
-from imprint.commands import answers, keeping, money, planning, probes, results, scales
+from imprint.commands import (
+    answers,
+    deploying,
+    keeping,
+    money,
+    planning,
+    probes,
+    results,
+    scales,
+    serving,
+    sharing,
+)
 from imprint.script import reported
 
-GROUPS = (answers, probes, results, planning, scales, money, keeping)
+GROUPS = (answers, serving, probes, results, sharing, planning, scales, money, deploying, keeping)
 
 app = typer.Typer(
     name="imprint",

@@ -1,37 +1,41 @@
-"""Rows of tokens that grow together, one token a step.
+"""Rows of tokens that grow together, one token a step; they come and go between the steps.
 
-A ``Batch`` knows tokens only. Requests carry their own limits and dice, so a row's answer is the
-same whoever else is in the batch, and a row leaves as soon as it is done. A server can keep
-stepping a batch and read ``Request.said`` between steps.
+A ``Batch`` knows tokens only. Requests carry their own limits and dice, and a step gives each row
+the same numbers whoever else is in the batch (see ``inference.py``), so an answer never depends on
+the company. A row leaves as soon as it is done.
 
-Shape letters used in this file: B rows in a batch, T tokens in a row, V tokens in the vocabulary.
+Shape letters used in this file: B rows in a batch, M pages of a row, V tokens in the vocabulary.
 """
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from imprint.cache import Cache
 from imprint.dice import Dice
-from imprint.model import Model
+from imprint.inference import Inference, Table
+from imprint.model import SOFTCAP, Model
+from imprint.pages import SLOTS, Pages
 
-SMALL = 20_000_000
-"""Parameters up to which one thread decodes."""
+ROWS = 64
+"""Most rows in a batch: 440 questions take 4 s one by one, 1.1 with 16, 1.0 with 64."""
+CACHE_BYTES = 512 << 20
+"""Most memory for keys and values on a CPU."""
+WORK = 200_000_000
+"""Products of a weight and a token in a step up to which one thread calculates."""
 
 
 @contextlib.contextmanager
-def calm(model: Model) -> Iterator[None]:
-    """Calculate without gradients, and a small model on the CPU with one thread.
+def calm(inference: Inference, tokens: int) -> Iterator[None]:
+    """Calculate without gradients, and on a CPU with one thread where there is little to do.
 
-    Its products are so short that threads mostly wait for each other: 440 answers of a model of
-    0.9 M parameters take 1.1 s with two threads and 1.4 s with one on two idle cores, but 12 s
-    and 1.5 s where other work goes on. One thread also gives every machine the same sums.
+    Threads that do little mostly wait for each other: 440 answers of a model of 2 M parameters take
+    1 s with one thread, or 2 s where other work goes on; with two threads 5 to 40 s then.
     """
     before = torch.get_num_threads()
-    alone = model.device.type == "cpu" and model.config.n_parameters <= SMALL
+    alone = inference.device.type == "cpu" and inference.config.n_parameters * tokens <= WORK
     torch.set_num_threads(1 if alone else before)
     try:
         with torch.inference_mode():
@@ -40,7 +44,17 @@ def calm(model: Model) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Chance:
+    """How likely the model found a token, in nats below certainty."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
+    """The likeliest tokens, best first, as many as were asked for."""
+
+
+@dataclass(eq=False)
 class Request:
     """A prompt that waits for its answer, and the answer so far."""
 
@@ -54,8 +68,18 @@ class Request:
     """0 always takes the likeliest token."""
     top_k: int | None = None
     """Choose among this many likeliest tokens; None for all."""
+    top_p: float = 1.0
+    """Choose among the likeliest tokens that together have this probability."""
+    top_logprobs: int | None = None
+    """Tokens to tell the chances of, beside the chosen one; None to tell none at all."""
     said: list[int] = field(default_factory=list)
     """Token ids of the answer so far, without the one that ended it."""
+    chances: list[Chance] = field(default_factory=list)
+    """Of each token of ``said``, if ``top_logprobs`` is given."""
+    pages: list[int] = field(default_factory=list)
+    """Where its keys and values lie."""
+    stopped: bool = False
+    """Whether the model ended the answer itself."""
     done: bool = False
 
     @property
@@ -65,74 +89,93 @@ class Request:
 
 
 class Batch:
-    """Requests that are answered side by side, each in a row of one cache."""
+    """Requests that are answered side by side."""
 
-    def __init__(self, model: Model, requests: Sequence[Request], *, stop: Collection[int]) -> None:
-        """Read the prompts of ``requests``.
+    def __init__(
+        self, model: Model | Inference, requests: Iterable[Request] = (), *, stop: Collection[int]
+    ) -> None:
+        """Begin with ``requests``, which must have room.
 
         Args:
-            model: In evaluation mode.
-            requests: At least one. Prompts of similar length waste least.
+            model: A plain one is packed first.
+            requests: More may join later.
             stop: Token ids that end an answer.
         """
-        self.model, self.stop = model, stop
-        self.live = [request for request in requests if request.limit > 0]
+        self.inference = model if isinstance(model, Inference) else Inference(model)
+        self.stop = stop
+        self.live: list[Request] = []
+        most = CACHE_BYTES
+        if self.inference.device.type == "cuda":
+            most = torch.cuda.mem_get_info(self.inference.device)[0] // 2
+        self.pages = Pages(self.inference.config, device=self.inference.device, most=most)
+        self._table: Table | None = None
         for request in requests:
-            request.done = request.limit <= 0
-        if not self.live:
-            return
-        with calm(model):
-            self._read()
+            assert self.join(request), "no room"
 
-    def _read(self) -> None:
-        model = self.model
-        counts = [len(request.prompt) for request in self.live]
-        width = max(counts)
-        ids_BT = torch.tensor(
-            [request.prompt + [0] * (width - len(request.prompt)) for request in self.live]
-        ).to(model.device)
-        room = max(len(request.prompt) + request.limit for request in self.live)
-        self.cache = Cache(
-            model.config,
-            rows=len(self.live),
-            length=room,
-            device=model.device,
-            dtype=model.lm_head.weight.dtype,
-        )
-        counts_B = torch.tensor(counts, device=model.device)
-        self.logits_BV = model(ids_BT, cache=self.cache, counts=counts_B, last=True)
+    def join(self, request: Request) -> bool:
+        """Read the prompt of ``request`` and say its first token; False if there is no room now."""
+        if request.limit <= 0:
+            request.done = True
+            return True
+        if len(self.live) >= ROWS:
+            return False
+        pages = self.pages.take(len(request.prompt) + request.limit)
+        if pages is None:
+            return False
+        request.pages = pages
+        with calm(self.inference, len(request.prompt)):
+            logits_1V = self.inference.prefill(request.prompt, self.pages, pages)
+            self.live.append(request)
+            self._table = None
+            self._say(logits_1V, [request])
+        return True
+
+    def leave(self, request: Request) -> None:
+        """Let ``request`` go, whether it is done or not; its place is free at once."""
+        if request in self.live:
+            self.live.remove(request)
+            self.pages.give(request.pages)
+            self._table = None
+        request.done = True
 
     def step(self) -> None:
         """Give every live request its next token; those that are done leave the batch."""
-        with calm(self.model):
-            self._step()
+        if not self.live:
+            return
+        with calm(self.inference, len(self.live)):
+            self._say(self._logits(), list(self.live))
 
-    def _step(self) -> None:
-        chosen = choose(self.logits_BV, self.live)
-        for request, token in zip(self.live, chosen, strict=True):
+    def _logits(self) -> Tensor:
+        rows = []
+        for request in self.live:
+            place = request.length - 1
+            page = request.pages[place // SLOTS]
+            rows.append((request.said[-1], place, page, place % SLOTS))
+        held = max(place for _, place, *_ in rows) // SLOTS + 1
+        if self._table is None or held * SLOTS != len(self._table.hidden_PS):
+            self._table = self.inference.table([request.pages for request in self.live], held)
+        return self.inference.decode(rows, self.pages, self._table)
+
+    def _say(self, logits_BV: Tensor, requests: list[Request]) -> None:
+        for request, token, row in zip(
+            requests, choose(logits_BV, requests), range(len(requests)), strict=True
+        ):
             if token in self.stop:
-                request.done = True
-            else:
-                request.said.append(token)
-                request.done = len(request.said) >= request.limit
-        staying = [row for row, request in enumerate(self.live) if not request.done]
-        if len(staying) < len(self.live):
-            self.live = [self.live[row] for row in staying]
-            if not self.live:
-                return
-            self.cache.keep(torch.tensor(staying, device=self.model.device))
-            # The row that just left may have been the longest: without this, rows with room to
-            # spare would run into the end of the cache.
-            self.cache.longest = max(request.length for request in self.live) - 1
-        ids_B1 = torch.tensor([[chosen[row]] for row in staying], device=self.model.device)
-        self.logits_BV = self.model(ids_B1, cache=self.cache, last=True)
+                request.stopped = True
+                self.leave(request)
+                continue
+            request.said.append(token)
+            if request.top_logprobs is not None:
+                request.chances.append(chance(logits_BV[row], token, request.top_logprobs))
+            if len(request.said) >= request.limit:
+                self.leave(request)
 
 
-def choose(logits_BV: Tensor, requests: Sequence[Request]) -> list[int]:
+def choose(logits_BV: Tensor, requests: list[Request]) -> list[int]:
     """Return the next token of each request.
 
     Args:
-        logits_BV: Scores of the next token, float32.
+        logits_BV: Scores of the next token, before they are capped, float32.
         requests: One for each row.
     """
     chosen: list[int] = logits_BV.argmax(-1).tolist()
@@ -143,20 +186,37 @@ def choose(logits_BV: Tensor, requests: Sequence[Request]) -> list[int]:
 
 
 def sample(logits_V: Tensor, request: Request) -> int:
-    """Return a token drawn with the request's temperature, top_k and dice.
+    """Return a token drawn with the request's temperature, top_k, top_p and dice.
 
     Sums run in double precision on the CPU, so the same logits give the same token everywhere.
 
     Args:
-        logits_V: Scores of the next token.
+        logits_V: Scores of the next token, before they are capped.
         request: Whose dice are rolled, once.
     """
-    scores = logits_V.cpu().double() / request.temperature
+    scores = _capped(logits_V) / request.temperature
+    tokens: Tensor | None = None
     if request.top_k is not None and request.top_k < len(scores):
         scores, tokens = scores.topk(request.top_k)
-    else:
-        tokens = torch.arange(len(scores))
-    sums = torch.softmax(scores, dim=-1).cumsum(-1)
+    odds = torch.softmax(scores, dim=-1)
+    if request.top_p < 1:
+        odds, order = odds.sort(descending=True, stable=True)
+        odds = odds[: int((odds.cumsum(-1) < request.top_p).sum()) + 1]
+        tokens = order if tokens is None else tokens[order]
+    sums = odds.cumsum(-1)
     point = request.dice.below(1 << 53) / (1 << 53) * float(sums[-1])
-    place = int(torch.searchsorted(sums, point, right=True))
-    return int(tokens[min(place, len(tokens) - 1)])
+    place = min(int(torch.searchsorted(sums, point, right=True)), len(sums) - 1)
+    return place if tokens is None else int(tokens[place])
+
+
+def chance(logits_V: Tensor, token: int, count: int) -> Chance:
+    """Return how likely ``token`` was, and the ``count`` likeliest, before any temperature."""
+    logprobs = torch.log_softmax(_capped(logits_V), dim=-1)
+    best, tokens = logprobs.topk(min(count, len(logprobs)))
+    return Chance(
+        token, float(logprobs[token]), [*zip(tokens.tolist(), best.tolist(), strict=True)]
+    )
+
+
+def _capped(logits_V: Tensor) -> Tensor:
+    return SOFTCAP * torch.tanh(logits_V.cpu().double() / SOFTCAP)

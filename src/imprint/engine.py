@@ -1,7 +1,9 @@
-"""The engine: conversations in, answers out. Evaluation, `imprint ask` and chat all use it."""
+"""The engine: conversations in, answers out. Evaluation, `imprint ask`, chat and server use it."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -9,14 +11,24 @@ from imprint import checkpoint as checkpoints
 from imprint.decoding import Batch, Request
 from imprint.dice import Dice
 from imprint.errors import ArtifactError
+from imprint.inference import Inference
 from imprint.model import Model
 from imprint.records import Conversation
 from imprint.tokenizer import Tokenizer
+from imprint.voice import Voice
 
-ROWS = 64
-"""Most rows in a batch: on two cores 440 questions take 1.4 s with 32, 1.1 with 64 or 128."""
-CACHE_BYTES = 512 << 20
-"""Most memory for the keys and values of a batch."""
+TOLERANCE = 16
+"""Tokens by which messages may become shorter when they are joined."""
+
+
+class Prompt(NamedTuple):
+    """The tokens that ask for an answer."""
+
+    ids: list[int]
+    dropped: int
+    """Messages that are left out, because the context is too short for all."""
+    cut: bool
+    """Whether the beginning of the last message is missing as well."""
 
 
 class Engine:
@@ -51,6 +63,49 @@ class Engine:
         model = checkpoints.load(checkpoint, tokenizer=words.digest).model()
         return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), words)
 
+    @cached_property
+    def inference(self) -> Inference:
+        """The weights as they are now, packed for answering."""
+        return Inference(self.model)
+
+    def batch(self) -> Batch:
+        """Return an empty batch that requests can join."""
+        return Batch(self.inference, stop=self.stop)
+
+    def request(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+        place: int = 0,
+        top_logprobs: int | None = None,
+    ) -> Request:
+        """Return a request that can join a batch.
+
+        Args:
+            prompt: What to answer.
+            max_tokens: Longest answer, in tokens; shorter where the context ends.
+            temperature: 0 always takes the likeliest token.
+            top_k: Choose among this many likeliest tokens; None for all.
+            top_p: Choose among the likeliest tokens that together have this probability.
+            seed: Of the dice, above temperature 0.
+            place: Tells apart answers with the same seed.
+            top_logprobs: See ``Request``.
+        """
+        return Request(
+            prompt=prompt.ids,
+            limit=min(max_tokens, self.model.config.context - len(prompt.ids)),
+            dice=Dice(seed, "answer", place),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            top_logprobs=top_logprobs,
+        )
+
     def answer(
         self,
         conversations: Sequence[Conversation],
@@ -63,33 +118,27 @@ class Engine:
         """Return what the model says next in each conversation, in the order they came.
 
         Greedy answers depend on the conversation alone, sampled ones also on ``seed`` and on the
-        place in the list, but never on who else is asked.
-
-        Args:
-            conversations: Each ends with the user. Where one is too long its oldest turns go.
-            max_tokens: Longest answer, in tokens; shorter where the context ends.
-            temperature: 0 always takes the likeliest token.
-            top_k: Choose among this many likeliest tokens; None for all.
-            seed: Of the dice, above temperature 0.
+        place in the list, but never on who else is asked. Each conversation ends with the user;
+        where one is too long its oldest turns go. The other arguments are those of ``request``.
         """
         requests = [
-            Request(
-                prompt=prompt,
-                limit=min(max_tokens, self.model.config.context - len(prompt)),
-                dice=Dice(seed, "answer", place),
+            self.request(
+                prompt,
+                max_tokens=max_tokens,
                 temperature=temperature,
                 top_k=top_k,
+                seed=seed,
+                place=place,
             )
             for place, prompt in enumerate(self.prompts(conversations, max_tokens=max_tokens))
         ]
+        # the longest prompts first: if memory is short, it shows at once
         waiting = sorted(requests, key=lambda request: len(request.prompt))
-        while waiting:
-            # the longest prompts first: if memory is short, it shows at once
-            rows = self._rows(len(waiting[-1].prompt) + max_tokens)
-            batch = Batch(self.model, waiting[-rows:], stop=self.stop)
-            del waiting[-rows:]
-            while batch.live:
-                batch.step()
+        batch = self.batch()
+        while waiting or batch.live:
+            while waiting and batch.join(waiting[-1]):
+                waiting.pop()
+            batch.step()
         return [self.tokenizer.decode(request.said) for request in requests]
 
     def stream(
@@ -107,24 +156,19 @@ class Engine:
         those of ``answer``.
         """
         [prompt] = self.prompts([conversation], max_tokens=max_tokens)
-        request = Request(
-            prompt=prompt,
-            limit=min(max_tokens, self.model.config.context - len(prompt)),
-            dice=Dice(seed, "answer", 0),
-            temperature=temperature,
-            top_k=top_k,
+        request = self.request(
+            prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed
         )
-        batch = Batch(self.model, [request], stop=self.stop)
-        told = 0
-        while batch.live:
-            batch.step()
-            piece = self.tokenizer.decode(request.said[told:])
-            # U+FFFD at the end is a character whose last bytes are still to come
-            if piece and (request.done or not piece.endswith("\ufffd")):
-                told = len(request.said)
+        batch, voice = self.batch(), Voice(request, self.tokenizer)
+        batch.join(request)
+        while True:
+            if piece := voice.piece().text:
                 yield piece
+            if request.done:
+                return
+            batch.step()
 
-    def prompts(self, conversations: Sequence[Conversation], *, max_tokens: int) -> list[list[int]]:
+    def prompts(self, conversations: Sequence[Conversation], *, max_tokens: int) -> list[Prompt]:
         """Return the token ids that ask for each answer.
 
         A quarter of the context, or ``max_tokens`` if that is less, stays free for the answer:
@@ -141,20 +185,33 @@ class Engine:
         rendered = self.tokenizer.render_batch(conversations)
         prompts = []
         for conversation, (ids, _) in zip(conversations, rendered, strict=True):
-            prompt = [*ids, self.tokenizer.assistant_start]
-            while len(prompt) > room and (shorter := without_oldest(conversation)):
-                conversation = shorter
-                prompt = self.tokenizer.prompt(conversation)
+            prompt, left = [*ids, self.tokenizer.assistant_start], conversation
             if len(prompt) > room:
+                left = self._about(room, conversation)
+                prompt = self.tokenizer.prompt(left)
+            while len(prompt) > room and (shorter := without_oldest(left)):
+                left = shorter
+                prompt = self.tokenizer.prompt(left)
+            cut = len(prompt) > room
+            if cut:
                 prompt = prompt[:2] + prompt[2 - room :]
-            prompts.append(prompt)
+            prompts.append(Prompt(prompt, len(conversation) - len(left), cut))
         return prompts
 
-    def _rows(self, length: int) -> int:
-        """Return how many rows of ``length`` tokens one batch may hold."""
-        config = self.model.config
-        row = 2 * 4 * config.depth * config.n_keys * config.head_width * length
-        return max(1, min(ROWS, CACHE_BYTES // row))
+    def _about(self, room: int, conversation: Conversation) -> Conversation:
+        """Drop old turns while the rest is plainly too long, without rendering it each time.
+
+        Where two messages become one, a few tokens may be saved: hence the tolerance.
+        """
+        contents = [
+            len(ids) for ids in self.tokenizer.encode_batch([m["content"] for m in conversation])
+        ]
+        left = conversation
+        while (shorter := without_oldest(left)) and (
+            sum(contents[len(contents) - len(left) + 1 :]) > room + TOLERANCE
+        ):
+            left = shorter
+        return left
 
 
 def without_oldest(conversation: Conversation) -> Conversation | None:
