@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imprint import checkpoint, decoding
-from imprint.decoding import Request, calm, sample
+from imprint.decoding import Batch, Request, calm, sample
 from imprint.dice import Dice
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
@@ -15,6 +15,7 @@ from imprint.records import Conversation
 from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
 from imprint.voice import Voice
+from reference import lively
 
 
 def ask(text: str) -> Conversation:
@@ -311,6 +312,20 @@ def test_chances_are_those_of_the_whole_row_computed_anew(engine: Engine) -> Non
         assert chance.token == token == ids[0] == chance.top[0][0]
         assert chance.logprob == chance.top[0][1] == pytest.approx(float(best[0]), abs=1e-5)
         assert [other for _, other in chance.top] == pytest.approx(best.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("heads", [{}, {"n_kv_head": 2}])
+def test_heads_that_share_their_keys_decode_as_the_whole_row_does(heads: dict[str, int]) -> None:
+    model = lively(ModelConfig(depth=2, vocabulary=300, context=160, head_width=32, **heads))
+    request = Request(prompt=[7, 3, 250], limit=150, dice=Dice(0), top_logprobs=0)
+    batch = Batch(model, [request], stop=())
+    while batch.live:
+        batch.step()
+    with torch.inference_mode():
+        logits = model(torch.tensor([request.prompt + request.said]))[0, 2:-1]
+    chosen = logits.log_softmax(-1)[torch.arange(150), request.said]
+    found = torch.tensor([chance.logprob for chance in request.chances])
+    torch.testing.assert_close(found, chosen, atol=1e-5, rtol=1e-5)
 
 
 def turns(count: int) -> Conversation:

@@ -56,7 +56,7 @@ def test_rows_that_do_not_fit_are_multiplied_as_ever() -> None:
 
 def test_only_matrices_whose_sides_fit_are_multiplied_in_float8() -> None:
     config = ModelConfig(depth=1, vocabulary=300, context=32, head_width=8, n_kv_head=1)
-    layers = nn.ModuleList([Block(config, 0)])
+    layers = nn.ModuleList([Block(config)])
     use_float8(layers, eight=True)
     assert {
         name: part.eight for name, part in layers.named_modules() if hasattr(part, "eight")

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from imprint import attention, fused
 from imprint.errors import ConfigError
-from imprint.model import Cache, Model, ModelConfig
+from imprint.model import Model, ModelConfig
 from reference import lively, theirs
 
 SHAPES = [
@@ -104,40 +104,12 @@ def test_blocks_hide_what_the_mask_hides() -> None:
     torch.testing.assert_close(mixed[1], mixed[0], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("config", SHAPES)
-def test_prefill_and_decode_give_the_logits_of_the_whole_row(config: ModelConfig) -> None:
-    model, ids_BT = lively(config), some_ids(3, 30)
-    counts_B = torch.tensor([14, 1, 9])
-    cache = Cache(config, rows=3, length=32)
-    with torch.no_grad():
-        whole = model(ids_BT)
-        logits_BV = model(ids_BT[:, :14], cache=cache, counts=counts_B, last=True)
-        rows = torch.arange(3)
-        torch.testing.assert_close(logits_BV, whole[rows, counts_B - 1], atol=2e-5, rtol=1e-4)
-        for step in range(10):
-            if step == 5:
-                rows = rows[torch.tensor([True, False, True])]
-                cache.keep(torch.tensor([True, False, True]))
-            places = counts_B[rows] + step
-            logits_BV = model(ids_BT[rows, places][:, None], cache=cache, last=True)
-            torch.testing.assert_close(logits_BV, whole[rows, places], atol=2e-5, rtol=1e-4)
-
-
 def test_a_row_says_nothing_about_another() -> None:
     model, ids_BT = lively(SHAPES[1]), some_ids(2, 20)
     with torch.no_grad():
         together = model(ids_BT)
         ids_BT[1] = 7
         torch.testing.assert_close(model(ids_BT)[0], together[0], atol=1e-6, rtol=0)
-
-
-def test_a_cache_refuses_what_does_not_fit() -> None:
-    config = SHAPES[0]
-    with pytest.raises(ValueError, match="beyond the context 32"):
-        Cache(config, rows=1, length=33)
-    cache = Cache(config, rows=1, length=4)
-    with pytest.raises(ValueError, match="5 tokens do not fit into a cache of 4"):
-        lively(config)(some_ids(1, 5), cache=cache)
 
 
 def test_a_row_beyond_the_context_is_refused() -> None:

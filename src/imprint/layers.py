@@ -6,7 +6,6 @@ from torch.nn import functional
 
 from imprint import attention, float8, fused
 from imprint.attention import Mask
-from imprint.cache import Cache
 from imprint.shape import ModelConfig
 
 
@@ -27,28 +26,25 @@ class Matrix(nn.Module):
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and normalised queries and keys."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config, self.layer = config, layer
+        self.config = config
         keys = config.n_keys * config.head_width
         self.c_q = Matrix(config.width, config.width)
         self.c_k = Matrix(keys, config.width)
         self.c_v = Matrix(keys, config.width)
         self.c_proj = Matrix(config.width, config.width)
 
-    def forward(
-        self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, cache: Cache | None
-    ) -> Tensor:
+    def forward(self, x_BTC: Tensor, rope: tuple[Tensor, Tensor], mask: Mask) -> Tensor:
         """Mix what the tokens of a row know, head by head.
 
         Args:
             x_BTC: The stream, normalised.
             rope: Cosine and sine, for ``fused.rotate``.
             mask: See ``attention.attend``.
-            cache: What the rows have seen before.
         """
         config, (rows, length, width) = self.config, x_BTC.shape
-        if cache is None and isinstance(mask, Tensor) and attention.written_out(config, x_BTC):
+        if isinstance(mask, Tensor) and attention.written_out(config, x_BTC):
             weight = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight]).to(x_BTC.dtype)
             heads = functional.linear(x_BTC, weight).view(rows, length, -1, config.head_width)
             return fused.self_attend(heads, *rope, mask)
@@ -59,12 +55,8 @@ class Attention(nn.Module):
         cos, sin = (angle.unsqueeze(-2) for angle in rope)
         queries_BTHD = fused.turn(queries_BTHD, cos, sin)
         keys_BTKD = fused.turn(keys_BTKD, cos, sin)
-        if cache is None:
-            keys, values = keys_BTKD.transpose(1, 2), values_BTKD.transpose(1, 2)
-        else:
-            used = cache.room(length)
-            keys, values = cache.put(self.layer, keys_BTKD, values_BTKD, used)
-        mixed = attention.attend(queries_BTHD.transpose(1, 2), keys, values, mask)
+        keys_BKTD, values_BKTD = keys_BTKD.transpose(1, 2), values_BTKD.transpose(1, 2)
+        mixed = attention.attend(queries_BTHD.transpose(1, 2), keys_BKTD, values_BKTD, mask)
         return mixed.transpose(1, 2).reshape(rows, length, width)
 
     def project(self, mixed: Tensor) -> Tensor:
@@ -90,9 +82,9 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention, then MLP, each added to the stream that runs through the model."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attn = Attention(config, layer)
+        self.attn = Attention(config)
         self.mlp = MLP(config)
 
     def forward(
@@ -100,11 +92,10 @@ class Block(nn.Module):
         x_BTC: Tensor,
         rope: tuple[Tensor, Tensor],
         mask: Mask,
-        cache: Cache | None,
         where_N: Tensor | None = None,
     ) -> Tensor:
         """Return the stream after this layer; only at ``where_N``, (N, C), if that is given."""
-        mixed = self.attn(fused.rms_norm(x_BTC), rope, mask, cache)
+        mixed = self.attn(fused.rms_norm(x_BTC), rope, mask)
         x = x_BTC
         if where_N is not None:
             x, mixed = (part.flatten(0, 1).index_select(0, where_N) for part in (x, mixed))
@@ -118,11 +109,10 @@ def through(
     x_BTC: Tensor,
     rope: tuple[Tensor, Tensor],
     mask: Mask,
-    cache: Cache | None,
     where_N: Tensor | None,
 ) -> Tensor:
     """Return what ``block`` makes of the stream: a function, so that it can be compiled once."""
-    return block.forward(x_BTC, rope, mask, cache, where_N)
+    return block.forward(x_BTC, rope, mask, where_N)
 
 
 def use_float8(layers: nn.ModuleList, *, eight: bool) -> None:

@@ -1,8 +1,8 @@
 """The model: nanochat's architecture of October 2025, as transformers' NanoChatForCausalLM runs it.
 
-Shape letters used in this file: B rows in a batch, T tokens in a row, S slots of a cache, H heads,
-K heads of keys and values, D width of a head, C width of the model, V tokens in the vocabulary,
-N supervised positions.
+Shape letters used in this file: B rows in a batch, T tokens in a row, S keys that a query may see,
+H heads, K heads of keys and values, D width of a head, C width of the model, V tokens in the
+vocabulary, N supervised positions.
 """
 
 import math
@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imprint import attention, fused, layers
-from imprint.attention import Mask
-from imprint.cache import Cache
 from imprint.layers import Block, Matrix
 from imprint.shape import ModelConfig
 
-__all__ = ["Cache", "Model", "ModelConfig"]
+__all__ = ["Model", "ModelConfig"]
 
 SOFTCAP = 15.0
 """Logits stay within plus and minus this."""
@@ -50,7 +48,7 @@ class Model(nn.Module):
         self.transformer = nn.ModuleDict(
             {
                 "wte": Matrix(config.vocabulary, config.width),
-                "h": nn.ModuleList(Block(config, layer) for layer in range(config.depth)),
+                "h": nn.ModuleList(Block(config) for _ in range(config.depth)),
             }
         )
         self.lm_head = Matrix(config.vocabulary, config.width)
@@ -100,7 +98,6 @@ class Model(nn.Module):
         self,
         ids_BT: Tensor,
         *,
-        cache: Cache | None = None,
         documents_BT: Tensor | None = None,
         dtype: torch.dtype | None = None,
         where_N: Tensor | None = None,
@@ -117,63 +114,30 @@ class Model(nn.Module):
         embedded = functional.embedding(ids_BT, self.embedding)
         x_BTC = fused.rms_norm(embedded.to(dtype or embedded.dtype))
         run: Callable[..., Tensor] = layers.through
-        if cache is None:
-            cos, sin = self.cos[:length], self.sin[:length]
-            compiled = self.compiled if torch.is_grad_enabled() else None
-            if compiled is not None:
-                run = compiled.through
-            mask: Mask = attention.itself(
-                self.config, x_BTC, documents_BT, blocks=compiled is not None
-            )
-        else:
-            used = cache.room(length)
-            steps = torch.arange(length, device=ids_BT.device)
-            positions_BT = cache.lengths_B[:, None] + steps
-            inside_BT = positions_BT.clamp(max=self.config.context - 1)
-            cos, sin = self.cos[inside_BT], self.sin[inside_BT]
-            slots = torch.arange(used, device=ids_BT.device)
-            mask = attention.bias(slots <= positions_BT[:, None, :, None], x_BTC.dtype)
+        cos, sin = self.cos[:length], self.sin[:length]
+        compiled = self.compiled if torch.is_grad_enabled() else None
+        if compiled is not None:
+            run = compiled.through
+        mask = attention.itself(self.config, x_BTC, documents_BT, blocks=compiled is not None)
         rope = (cos.to(x_BTC.dtype), sin.to(x_BTC.dtype))
         last = self.config.depth - 1 if run is layers.through else None
         for layer, block in enumerate(self.layers):
-            x_BTC = run(block, x_BTC, rope, mask, cache, where_N if layer == last else None)
+            x_BTC = run(block, x_BTC, rope, mask, where_N if layer == last else None)
         if last is None and where_N is not None:
             x_BTC = x_BTC.flatten(0, 1).index_select(0, where_N)
         return fused.rms_norm(x_BTC)
 
-    def forward(
-        self,
-        ids_BT: Tensor,
-        *,
-        cache: Cache | None = None,
-        counts: Tensor | None = None,
-        last: bool = False,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        """Return the logits of the next token, as float32.
+    def forward(self, ids_BT: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the logits of the next token, logits_BTV, as float32.
 
         Args:
             ids_BT: Token ids, int64, padded on the right with any id.
-            cache: What the rows have seen before; the new tokens are added to it. None for rows
-                that start here.
-            counts: Real tokens of each row, int64 (B); None if all T are.
-            last: Give only the logits behind each row's last real token, (B, V).
             dtype: Number type to calculate in; None for that of the parameters.
 
-        Returns:
-            logits_BTV, or logits_BV with ``last``.
-
         Raises:
-            ValueError: The rows do not fit into the cache or the context.
+            ValueError: The rows do not fit into the context.
         """
-        x = self.stream(ids_BT, cache=cache, dtype=dtype)
-        if cache is not None:
-            cache.longest = cache.room(ids_BT.shape[1])
-            cache.lengths_B = cache.lengths_B + (ids_BT.shape[1] if counts is None else counts)
-        if last:
-            rows = torch.arange(len(x), device=x.device)
-            x = x[:, -1] if counts is None else x[rows, counts - 1]
-        logits = self.lm_head(x).float()
+        logits = self.lm_head(self.stream(ids_BT, dtype=dtype)).float()
         return SOFTCAP * torch.tanh(logits / SOFTCAP)
 
     def loss(

@@ -36,7 +36,7 @@ def kept(run: Callable[..., Tensor], block: Block) -> tuple[float, Tensor]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
-        out = run(block, x_BTC * 1, rope, None, None, None)
+        out = run(block, x_BTC * 1, rope, None, None)
     out.square().sum().backward()  # type: ignore[no-untyped-call]
     assert x_BTC.grad is not None
     return sum(held.values()) / TOKENS / D20.width / 2, x_BTC.grad
@@ -47,7 +47,7 @@ def test_depth_20_fits_on_80_gb_compiled_as_a_whole_or_not(monkeypatch: pytest.M
     monkeypatch.setattr(fused, "on_gpu", lambda _: True)
     backend = "aot_eager_decomp_partition"  # decides what to keep as the real one does
     compiled: Any = torch.compile(layers.through, backend=backend, fullgraph=True)
-    block = Block(D20, 0)
+    block = Block(D20)
     for weight in block.parameters():
         torch.nn.init.normal_(weight, std=0.02)
     (plain, expected), (fast, grad) = kept(layers.through, block), kept(compiled, block)
