@@ -166,8 +166,10 @@ def spec(order: Order, digest: Callable[[str], str]) -> str:
 def expanded(paths: Iterable[str]) -> list[str]:
     """Return the files among and below ``paths``; what is not there is left out."""
     found: list[str] = []
+    walked: Iterable[tuple[str, list[str], list[str]]]
     for path in map(Path, paths):
-        below = sorted(path.rglob("*")) if path.is_dir() else [path]
+        walked = os.walk(path) if path.is_dir() else [(str(path.parent), [], [path.name])]
+        below = sorted(Path(folder, name) for folder, _, names in walked for name in names)
         found += [str(file) for file in below if file.is_file()]
     return found
 

@@ -97,12 +97,12 @@ class Folder:
             paths: Files, relative to the working directory.
             role: ``source`` for all that describes the workflow: what was so before and is not any
                 more is removed. ``extra`` for what a job may have written there, undeclared: it
-                stays as it is there if it is newer.
+                stays as it is there if it is newer, and may be gone or half fetched here.
 
         Raises:
             WorkflowError: A file cannot be read, or the Volume takes no more.
         """
-        mine = dict.fromkeys(paths, role)
+        mine = {path: role for path in paths if role != "extra" or not _half(path)}
         self._wanted |= mine
         async with self._lock:
             # Mine again: who came first may have failed with them.
@@ -117,7 +117,7 @@ class Folder:
                     self._look(path).source |= each == "source"
                     batch += [path] if self._stale(path, each) else []
                 except OSError as error:
-                    if path in mine:  # else whose it is will say so
+                    if path in mine and role != "extra":  # else whose it is will say so
                         raise WorkflowError(f"{path} cannot be read: {error.strerror}.") from error
             if batch:
                 await self._upload(batch)
@@ -227,8 +227,9 @@ class Folder:
                 for name, entry in zip(below, entries, strict=True)
             )
         )
-        shutil.rmtree(path, ignore_errors=True)
-        new.replace(path)
+        async with self._lock:  # nothing may be uploaded from it now
+            shutil.rmtree(path, ignore_errors=True)
+            new.replace(path)
         for name in below:
             self.seen[f"{path}/{name}"] = self.seen.pop(str(new / name))
 
@@ -287,3 +288,8 @@ class Folder:
 
     def _here(self, entry: "FileEntry") -> str:
         return os.path.relpath("/" + entry.path.lstrip("/"), f"/{self.prefix}")
+
+
+def _half(path: str) -> bool:
+    """Tell whether a file is being fetched, alone or with its folder."""
+    return any(name.endswith(".part") for name in PurePosixPath(path).parts)

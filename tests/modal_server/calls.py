@@ -64,6 +64,12 @@ class Calls:
         else:
             self._preemptions.append((after_s, grace_s))
 
+    def time_up(self) -> None:
+        """End what runs as if its time limit was over."""
+        for call in self.calls.values():
+            if call.status == "running" and call.container:
+                call.container.end("timeout", 1.0)
+
     async def close(self) -> None:
         """Kill what runs."""
         for call in self.calls.values():

@@ -172,6 +172,10 @@ class Cloud:
         """
         self._loop.call_soon_threadsafe(self._calls.preempt, after_s, grace_s)
 
+    def time_up(self) -> None:
+        """Let the time limit of whatever runs be over now."""
+        self._loop.call_soon_threadsafe(self._calls.time_up)
+
     def full_after(self, bytes_: int | None) -> None:
         """Let all volumes together take so many more bytes; None lifts the limit."""
         self._room.left = bytes_

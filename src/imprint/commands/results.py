@@ -93,6 +93,7 @@ def following(results: Path, evaluations: dict[str, dict[str, Any]]) -> list[str
     again = "make identity" if identity == _configured() else f"make identity IDENTITY={identity}"
     commands = {
         "make chat": "talk to it",
+        "make serve": "the same in the browser",
         f'{command} ask "Who are you?"': f"one question to {results}/{stage}.pt",
         "make report": "the whole story, with pictures",
     }
