@@ -68,7 +68,7 @@ def line(stage: str, *, jobs: int = 1, seconds: float | None = 2.0, cost: float 
             "evaluate",
             ["evaluate.per_suite 40 -> 9"],
         ),
-        (changed("1337", "7"), "plan", ["seed or number of conversations changed (1337 -> 7)"]),
+        (changed("1337", "7"), "plan", ["seed or number of conversations changed"]),
         ("Set of input files has changed since last execution", "mid", ["has other inputs"]),
     ],
 )

@@ -84,9 +84,8 @@ def _changes(part: str, stage: str) -> Iterator[str]:
     for word in (value for value in now if isinstance(value, str)):
         if raised := re.fullmatch(r"\w+ version (\d+)", word):
             yield f"version raised to {raised.group(1)}"
-    numbers, were = ([value for value in side if isinstance(value, int)] for side in (now, before))
-    if numbers or were:
-        yield f"seed or number of conversations changed ({_listed(were)} -> {_listed(numbers)})"
+    if any(isinstance(value, int) for value in [*before, *now]):
+        yield "seed or number of conversations changed"  # no figures: one line for all shards
 
 
 def _literals(text: str) -> list[Any]:
@@ -115,7 +114,3 @@ def _differences(
 
 def _shown(value: Any) -> str:
     return "nothing" if value is None else str(value)
-
-
-def _listed(values: list[int]) -> str:
-    return ", ".join(str(value) for value in sorted(values)) or "nothing"

@@ -226,8 +226,9 @@ class Life:
         what = f"{self.order.label} failed on Modal ({call})"
         if outcome.kind == "timeout":
             return (
-                f"{what}: it took longer than its runtime, {asked.timeout_s * asked.attempts // 60}"
-                " minutes. Raise runtime; a job that saves its state resumes from it."
+                f"{what}: it took longer than its runtime,"
+                f" {span(asked.timeout_s * asked.attempts)}. Raise runtime; a job that saves its"
+                " state resumes from it."
             )
         if outcome.kind != "ended":
             return f"{what}: its container is lost ({outcome.reason}). Run again."
