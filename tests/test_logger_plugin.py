@@ -123,3 +123,12 @@ def test_a_dry_run_says_what_would_run_and_why(handler: LogHandler) -> None:
     begin(handler, 1, "Fine-tuning")
     assert shown(handler) == ["would  Fine-tuning", "       sft: why"]
     handler.common_settings.dryrun = False
+
+
+def test_a_job_that_never_began_elsewhere_says_why(handler: LogHandler, tmp_path: Path) -> None:
+    begin(handler, 1, "Pretraining")
+    why = "Modal: Token missing. Run `modal setup` once."
+    told = f"{why} For further error details see the cluster/cloud log and the log files of the"
+    log = [str(tmp_path / "base.log")]
+    send(handler, LogEvent.JOB_ERROR, jobid=1, rule_name="base", rule_msg=told, log=log)
+    assert shown(handler) == ["start  Pretraining", "failed Pretraining", f"error: {why}"]

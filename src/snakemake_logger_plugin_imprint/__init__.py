@@ -23,6 +23,9 @@ TARGETS = ("all", "data")
 FOLLOWS = ("RuleException", "WorkflowError:\nAt least one job did not complete")
 """Starts of error messages that only repeat that a job has failed."""
 
+ELSEWHERE = "For further error details see"
+"""Begins what Snakemake adds to the reason for which a job failed on other machines."""
+
 TOLD = ("Nothing to be done", "Will exit after finishing currently running jobs")
 """Starts of plain messages worth showing."""
 
@@ -86,8 +89,13 @@ class LogHandler(LogHandlerBase):
     def _failed(self, told: dict[str, Any]) -> None:
         message, _ = self.started.pop(told["jobid"], (told["rule_name"], 0.0))
         self._write(f"failed {message}", "31")
-        for path in [*(told.get("log") or []), *(told.get("aux_logs") or [])]:
-            self._write(said(Path(path)))
+        logs = [Path(path) for path in [*(told.get("log") or []), *(told.get("aux_logs") or [])]]
+        why = str(told.get("rule_msg") or "").partition(ELSEWHERE)[0].strip()
+        if why and not any(path.is_file() for path in logs):  # it never began, somewhere else
+            self._write(f"error: {why}")
+            return
+        for path in logs:
+            self._write(said(path))
 
     def _other(self, record: LogRecord) -> None:
         text = str(record.getMessage() or "")
