@@ -84,8 +84,9 @@ unlock: $(READY) ## Open a folder that a killed run has left locked
 	@$(SNAKEMAKE) --unlock $(WHERE)
 
 ##@ Work on imprint
+# Side by side, whole files: most tests wait for processes of their own.
 test: $(READY) ## All tests
-	@$(RUN) pytest
+	@$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(READY) ## Format, lint and types
 	$(RUN) ruff format --check .
