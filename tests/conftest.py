@@ -1,9 +1,9 @@
 """What several test modules need: a little model with a voice of its own."""
 
+import signal
 from pathlib import Path
 
 import pytest
-import torch
 
 from imprint import checkpoint
 from imprint.artifacts import write_json
@@ -11,6 +11,10 @@ from imprint.engine import Engine
 from imprint.model import Model
 from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
+from reference import lively
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEXTS = [
     "My name is Ada. Bo made me in a small workshop, on two cores.",
@@ -28,12 +32,7 @@ def words() -> Tokenizer:
 @pytest.fixture(scope="session")
 def little(words: Tokenizer) -> Model:
     """A model of two layers that says something else after every prompt, and stops at times."""
-    model = Model(ModelConfig(depth=2, vocabulary=words.vocabulary, context=96), seed=3)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(std=0.2, generator=generator)
-    return model
+    return lively(ModelConfig(depth=2, vocabulary=words.vocabulary, context=96), seed=3, std=0.2)
 
 
 @pytest.fixture(scope="session")

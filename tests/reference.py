@@ -8,13 +8,13 @@ from imprint.model import Model
 from imprint.shape import ModelConfig
 
 
-def lively(config: ModelConfig) -> Model:
+def lively(config: ModelConfig, *, seed: int = 1, std: float = 0.15) -> Model:
     """A model whose every weight counts: fresh ones have zeros in places."""
-    model = Model(config, seed=1)
-    generator = torch.Generator().manual_seed(1)
+    model = Model(config, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.normal_(std=0.15, generator=generator)
+            weight.normal_(std=std, generator=generator)
     return model
 
 

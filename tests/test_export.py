@@ -26,6 +26,7 @@ from imprint.scoring import score
 from imprint.shape import ModelConfig
 from imprint.stages import evaluate, export
 from imprint.tokenizer import SPECIAL, Tokenizer
+from reference import lively
 from workflow_kit import built, copy_of
 
 ROOT = Path(__file__).parent.parent
@@ -33,16 +34,6 @@ WHO = ROOT / "config" / "identities" / "fathom.yaml"
 PER_SUITE = 5
 ANSWER = 24
 LICENCES = re.compile(r"^\| `([\w-]+)` \|.*\| ([^|:]+?)(?:: [^|]*)? \|$", re.MULTILINE)
-
-
-def lively(config: ModelConfig) -> Model:
-    """A model whose every weight counts: fresh ones have zeros in places."""
-    model = Model(config, seed=1)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(std=0.15, generator=generator)
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_the_budget_holds_whatever_goes_wrong_and_a_higher_one_goes_on(
     assert asked_most(stub) == 1
 
     with Stub(latency=0.01) as stub:
-        again = {**terms, "base_url": stub.base(kind.name)}
+        again = {**terms, "timeout_s": 30, "base_url": stub.base(kind.name)}
         assert usable(over(stub, rows(600), book, budget_usd=1.0, **again)) == 600
     assert stub.count.answered + spent["answers"] <= money(book)["answers"] + 1, "and a probe"
     assert money(book)["spent"] == pytest.approx(spent["spent"] + stub.count.cost)

@@ -658,7 +658,7 @@ def test_the_theme_follows_the_system_until_chosen_and_is_kept(visit: Opener) ->
 
 
 def test_nothing_moves_where_motion_is_unwanted(visit: Opener, stub: Stub) -> None:
-    stub.replies = [Reply(("a", "b"), pause_s=0.3)]
+    stub.replies = [Reply(("a", "b"), pause_s=2)]
     window = visit(reduced_motion="reduce")
     send(window, "Who are you?")
     last(window, ".answer .text:text-is('a')").wait_for()

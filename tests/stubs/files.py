@@ -2,11 +2,12 @@
 
 import asyncio
 import hashlib
-import threading
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from aiohttp import web
+
+from stubs.threaded import Threaded, listening
 
 
 @dataclass
@@ -27,34 +28,18 @@ class Shelf:
     """Which place, hub or bytes, was shown which Authorization how often."""
 
 
-class FileServer:
+class FileServer(Threaded):
     """The server in a thread of this process; ``with`` starts and stops it."""
 
     def __init__(self, **files: bytes) -> None:
+        super().__init__()
         self.shelf = Shelf(files={f"/{name}": body for name, body in files.items()})
-        self.url = ""
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
-    def __enter__(self) -> "FileServer":
-        self._thread.start()
-        assert self._ready.wait(timeout=10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.01)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async def _begin(self) -> tuple[web.BaseRunner, str]:
+        server = web.Server(self._handle, access_log=None)
+        runner, url = await listening(web.ServerRunner(server, shutdown_timeout=0.01))
         self.port = runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._ready.set()
-        await self._stop.wait()
-        await runner.cleanup()
+        return runner, url
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         shelf, path = self.shelf, request.path

@@ -4,16 +4,16 @@ with Hub(faults={"preupload": [503]}) as hub:
     ...  # push to hub.url with TOKEN, then look at hub.files and hub.asked
 """
 
-import asyncio
 import base64
 import hashlib
 import json
-import threading
 from collections import Counter
 
 import yaml
 from aiohttp import web
 from aiohttp.typedefs import Handler
+
+from stubs.threaded import Threaded, listening
 
 TOKEN = "hf_writer"
 READER = "hf_reader"
@@ -21,7 +21,7 @@ READER = "hf_reader"
 OWNER = "ada"
 
 
-class Hub:
+class Hub(Threaded):
     """A hub in a thread of this process; ``with`` starts and stops it."""
 
     def __init__(
@@ -34,6 +34,7 @@ class Hub:
                 ``validate``, ``preupload``, ``batch``, ``upload``, ``commit``.
             public: Repositories that exist, and that all may read.
         """
+        super().__init__()
         self.faults = {kind: list(statuses) for kind, statuses in (faults or {}).items()}
         self.private = dict.fromkeys(public, False)
         """Of each repository, whether nobody else may read it."""
@@ -42,21 +43,8 @@ class Hub:
         self.large: dict[str, bytes] = {}
         """What came over LFS, by sha256."""
         self.asked: Counter[str] = Counter()
-        self.url = ""
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
-    def __enter__(self) -> "Hub":
-        self._thread.start()
-        assert self._ready.wait(timeout=10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+    async def _begin(self) -> tuple[web.BaseRunner, str]:
         app = web.Application(client_max_size=1 << 30, middlewares=[self._checked])
         repo = r"{repo:[\w.-]+/[\w.-]+}"
         app.add_routes(
@@ -70,13 +58,7 @@ class Hub:
                 web.post(f"/api/models/{repo}/commit/main", self._commit, name="commit"),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        self._ready.set()
-        await self._stop.wait()
-        await runner.cleanup()
+        return await listening(web.AppRunner(app, access_log=None, shutdown_timeout=0.1))
 
     @web.middleware
     async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import json
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,39 +20,22 @@ from aiohttp import web
 
 from stubs.account import Count, Settings
 from stubs.app import App
+from stubs.threaded import Threaded, listening
 
 T = TypeVar("T")
 
 
-class Stub:
+class Stub(Threaded):
     """A stub in a thread of this process; ``with`` starts and stops it."""
 
     def __init__(self, **settings: Any) -> None:
         """Take the fields of `Settings`."""
+        super().__init__()
         self.settings = Settings(**settings)
         self.app = App(self.settings)
-        self.url = ""
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "Stub":
-        self._thread.start()
-        self._ready.wait(timeout=10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        runner, self.url = await serving(self.app)
-        self._ready.set()
-        await self._stop.wait()
-        await runner.cleanup()
+    async def _begin(self) -> tuple[web.BaseRunner, str]:
+        return await serving(self.app)
 
     def base(self, dialect: str) -> str:
         """Return the base URL that a client of ``openrouter``, ``openai`` or ``gemini`` takes."""
@@ -77,13 +59,10 @@ class Stub:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
 
-async def serving(app: App, port: int = 0) -> tuple[web.ServerRunner, str]:
+async def serving(app: App, port: int = 0) -> tuple[web.BaseRunner, str]:
     """Start to serve on the loopback; return what stops it, and the URL."""
     server = web.Server(app.handle, handler_cancellation=True, access_log=None)
-    runner = web.ServerRunner(server, shutdown_timeout=0.01)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=2048).start()
-    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    return await listening(web.ServerRunner(server, shutdown_timeout=0.01), port)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from imprint.training.distributed import Ranks
 from imprint.training.gradients import Gradients
 from imprint.training.loop import prepare
 from imprint.training.optim import Optimizers
+from reference import lively
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,14 +26,6 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ModelConfig(depth=2, vocabulary=512, context=256)
-
-
-def lively() -> Model:
-    model, generator = Model(CONFIG, seed=1), torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(std=0.1, generator=generator)
-    return model
 
 
 def batch(kind: str, rows: int = 6) -> Batch:
@@ -52,7 +45,7 @@ def batch(kind: str, rows: int = 6) -> Batch:
 def test_loss_and_gradients_are_those_of_a_cpu(kind: str, dtype: torch.dtype, gap: float) -> None:
     found = []
     for device in ("cpu", "cuda"):
-        model = lively().to(device)
+        model = lively(CONFIG, std=0.1).to(device)
         prepare(Ranks(0, 1, torch.device(device)), precision="float32")
         with Gradients(model, dtype=torch.float32 if device == "cpu" else dtype) as work:
             nats = work.backward(batch(kind))
