@@ -35,8 +35,8 @@ def test_a_first_run_sends_away_what_asks_for_a_gpu_and_nothing_is_run_again(min
 
     before = {path: path.stat().st_mtime_ns for path in mini.results.rglob("*")}
     rpcs = sum(mini.cloud.calls.values())
-    for again in (mini.start(), mini.here()):
-        assert "Nothing to be done" in again.ends()
+    for start in (mini.start, mini.here):
+        assert "Nothing to be done" in start().ends()
     assert sum(mini.cloud.calls.values()) == rpcs
     assert {path: path.stat().st_mtime_ns for path in mini.results.rglob("*")} == before
 
