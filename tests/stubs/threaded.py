@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from typing import Self
 
 from aiohttp import web
 
 
-class Threaded:
+class Threaded(ABC):
     """Base of the stubs: a subclass says in ``_begin`` what is served."""
 
     def __init__(self) -> None:
@@ -31,9 +32,9 @@ class Threaded:
         await self._stop.wait()
         await runner.cleanup()
 
+    @abstractmethod
     async def _begin(self) -> tuple[web.BaseRunner, str]:
         """Start to serve; return what does, and its URL."""
-        raise NotImplementedError
 
 
 async def listening(runner: web.BaseRunner, port: int = 0) -> tuple[web.BaseRunner, str]:
