@@ -11,9 +11,10 @@ from rich.console import Console
 
 from imprint import recipe, renting
 from imprint.commands.planning import conclusion, duration, table
-from imprint.forecast import Job, Line, forecast
+from imprint.forecast import Line, forecast
 from imprint.reasons import explain
 from imprint.settings import Settings, resolve
+from imprint.workflow import Job
 
 ROOT = Path(__file__).parent.parent
 

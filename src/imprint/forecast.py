@@ -1,23 +1,20 @@
 """What a run would do before it does it: which stages are out of date, why, and for how long.
 
-Snakemake decides, in a dry run inside this process; here its reasons become plain words and the
-manifests of the last run become an estimate.
+Snakemake decides, in a dry run; here its reasons become plain words and the manifests of the last
+run become an estimate.
 """
 
 import base64
-import contextlib
-import io
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from imprint.errors import ImprintError
 from imprint.reasons import explain
 from imprint.recipe import STAGES
+from imprint.workflow import Job
 
 MANIFESTS = {
     "shards": "shards/*.json",
@@ -33,19 +30,6 @@ MANIFESTS = {
 
 PRODUCTS = {"plan": "plan/*.json", "evaluate": "eval/*.json", "report": "report/report.md"}
 """Files of the stages without a manifest; Snakemake knows how long they took."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job that Snakemake would run."""
-
-    stage: str
-    reason: str
-    """In Snakemake's words."""
-    wildcards: Mapping[str, str] = field(default_factory=dict)
-    resources: Mapping[str, Any] = field(default_factory=dict)
-    """What it asks for: ``gpu``, ``gpu_model``, ``mem_mib``, ``runtime`` in minutes, ..."""
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -71,7 +55,7 @@ def forecast(jobs: Sequence[Job], *, root: Path = Path()) -> list[Line]:
     """Return what running ``jobs`` would mean, a line a stage.
 
     Args:
-        jobs: What `dry_run` says.
+        jobs: What Snakemake would run.
         root: The project's folder, the current one.
     """
     return [_line(stage, [job for job in jobs if job.stage == stage], root) for stage in STAGES]
@@ -92,67 +76,6 @@ def _line(stage: str, jobs: list[Job], root: Path) -> Line:
         seconds=fmean(past) * len(jobs) if past else None,
         cost_usd=fmean(cost) * (len(jobs) or len(cost)) if cost else 0.0,
     )
-
-
-class _Witness(logging.Filter):
-    """Keeps the jobs and errors that Snakemake logs, and lets nothing through."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.jobs: list[Job] = []
-        self.errors: list[str] = []
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        event = getattr(record, "event", None)
-        if getattr(event, "name", "") == "JOB_INFO":
-            told = vars(record)
-            asked = told.get("resources")
-            self.jobs.append(
-                Job(
-                    stage=told.get("rule_name", ""),
-                    reason=told.get("reason", ""),
-                    wildcards=told.get("wildcards") or {},
-                    resources=dict(asked.items()) if asked else {},
-                    threads=told.get("threads") or 1,
-                )
-            )
-        elif record.levelno >= logging.ERROR:
-            self.errors.append(record.getMessage())
-        return False
-
-
-def dry_run(options: Sequence[str]) -> list[Job]:
-    """Return the jobs that Snakemake would run with ``options``.
-
-    Raises:
-        ImprintError: Snakemake refuses to plan at all; its message is passed on.
-    """
-    # Jobs are shown with the threads that they ask for, not with those of this machine.
-    dry = [*options, "--dry-run", "--nolock", "--cores", "1024"]
-    return [job for job in snakemake(dry) if job.stage in STAGES]
-
-
-def snakemake(options: Sequence[str]) -> list[Job]:
-    """Run Snakemake in this process, silently; return the jobs that it ran or would run.
-
-    Raises:
-        ImprintError: It did not succeed; its message is passed on.
-    """
-    from snakemake import cli
-
-    witness = _Witness()
-    log = logging.getLogger("snakemake.logging")
-    log.addFilter(witness)
-    try:
-        # It tells which profile it uses, before there is a log.
-        with contextlib.redirect_stderr(io.StringIO()):
-            parser, arguments = cli.parse_args(list(options))
-        succeeded = cli.args_to_api(arguments, parser)
-    finally:
-        log.removeFilter(witness)
-    if not succeeded:
-        raise ImprintError("\n".join(witness.errors) or "Snakemake did not succeed.")
-    return witness.jobs
 
 
 def _past_s(stage: str, root: Path) -> list[float]:

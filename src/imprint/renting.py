@@ -8,8 +8,9 @@ from typing import Any
 
 from imprint import artifacts, dial, hardware, recipe
 from imprint.errors import ArtifactError
-from imprint.forecast import Job, Line
+from imprint.forecast import Line
 from imprint.settings import Settings
+from imprint.workflow import Job
 from snakemake_executor_plugin_modal import money
 from snakemake_executor_plugin_modal.hardware import Hardware, asked
 

@@ -23,6 +23,7 @@ from .call import quietly_cancel
 from .logs import Log
 from .outcome import outcome_of
 from .patience import explained
+from .settings import VOLUME
 from .text import span
 from .volume import Folder
 
@@ -35,7 +36,7 @@ LOG_S = 60  # for a line to come from the container to here
 def main() -> None:
     """Go through the list; leave with status 1 at the first step that fails."""
     parser = argparse.ArgumentParser(prog="smoke", description=__doc__)
-    parser.add_argument("--volume", default="snakemake", help="Volume (default: %(default)s)")
+    parser.add_argument("--volume", default=VOLUME, help="Volume (default: %(default)s)")
     parser.add_argument("--environment", help="Modal environment (default: the usual one)")
     usual = Path("requirements.txt")
     parser.add_argument(

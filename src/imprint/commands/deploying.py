@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imprint.commands.planning import FORWARD, executor
+from imprint.commands import FORWARD
 from imprint.errors import ConfigError, ImprintError
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def deploy(context: typer.Context, name: Name = NAME) -> None:
     Options are passed on to Snakemake; what its profile says of volume, environment and region
     holds here as well: imprint deploy --workflow-profile profiles/modal
     """
+    from imprint import workflow
     from imprint.serve import cloud
     from snakemake_executor_plugin_modal import image, money
 
-    chosen = executor(["--executor", "modal", *context.args])
+    chosen = workflow.executor(["--executor", "modal", *context.args])
     files = list(cloud.needed())
     with explained():
         size = sum(path.stat().st_size for path in files) / 1e6
@@ -67,9 +68,10 @@ def deploy(context: typer.Context, name: Name = NAME) -> None:
 @app.command(context_settings=FORWARD)
 def undeploy(context: typer.Context, name: Name = NAME) -> None:
     """Take the chat and its copy of the model away from Modal."""
+    from imprint import workflow
     from imprint.serve import cloud
 
-    there = target(name, executor(["--executor", "modal", *context.args]))
+    there = target(name, workflow.executor(["--executor", "modal", *context.args]))
     with explained():
         if not cloud.remove(there):
             raise ImprintError(f"No chat named {name} is at Modal. `modal app list` shows what is.")
@@ -79,10 +81,11 @@ def undeploy(context: typer.Context, name: Name = NAME) -> None:
 def target(name: str, chosen: Any) -> "Target":
     """Return where the chat goes by the settings of the executor, its own defaults included."""
     from imprint.serve.cloud import Target
+    from snakemake_executor_plugin_modal.settings import VOLUME
 
     return Target(
         name,
-        volume=chosen.volume or "snakemake",
+        volume=chosen.volume or VOLUME,
         environment=chosen.environment,
         region=tuple(chosen.region),
     )

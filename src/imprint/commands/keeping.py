@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from imprint.commands.planning import FORWARD, configured
+from imprint.commands import FORWARD
 from imprint.errors import ArtifactError
 
 app = typer.Typer()
@@ -40,13 +40,12 @@ def adopt(context: typer.Context) -> None:
     What its manifest does not vouch for, or what other settings made, is left to be built again.
     Options are passed on to Snakemake: imprint adopt --config scale=tiny
     """
-    from imprint import ledger
+    from imprint import ledger, workflow
     from imprint.artifacts import digest
-    from imprint.forecast import snakemake
     from imprint.identity import load
 
     results = Path("results")
-    settings = configured(context.args)
+    settings = workflow.configured(context.args)
     who = digest(load(Path(settings.identity)).model_dump())
     faults = ledger.verdict(results, settings, who)
     taken = [stage for stage, speaks_against in faults.items() if not speaks_against]
@@ -54,7 +53,7 @@ def adopt(context: typer.Context) -> None:
         # Forced, or what has good dates by chance would keep no record of params and contents,
         # and a later change would go unnoticed.
         paths = [str(path) for path in ledger.targets(results, taken, settings)]
-        snakemake([*paths, *context.args, "--touch", "--forceall"])
+        workflow.run([*paths, *context.args, "--touch", "--forceall"])
     typer.echo(f"Taken as built: {', '.join(taken) or 'nothing'}.")
     for stage, speaks_against in faults.items():
         if speaks_against:

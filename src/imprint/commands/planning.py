@@ -1,24 +1,20 @@
 """Before anything runs: ``imprint plan``, ``providers``, ``sources`` and ``schemas``."""
 
-import contextlib
-import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from imprint.commands import FORWARD
 from imprint.errors import ConfigError
-from imprint.forecast import Job, Line
+from imprint.forecast import Line
 from imprint.settings import Settings
+from imprint.workflow import Job
 
 app = typer.Typer()
-
-FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Options that a command does not know are for Snakemake."""
 
 
 @app.command(context_settings=FORWARD)
@@ -27,14 +23,14 @@ def plan(context: typer.Context) -> None:
 
     Options are passed on to Snakemake: imprint plan --config scale=tiny
     """
-    from imprint import forecast
+    from imprint import forecast, workflow
     from imprint.commands import scales
     from imprint.generation import estimate
 
-    jobs = forecast.dry_run(context.args)
+    jobs = workflow.dry_run(context.args)
     lines = forecast.forecast(jobs)
     shards = [job.wildcards["shard"] for job in jobs if job.stage == "shards"]
-    settings = configured(context.args)
+    settings = workflow.configured(context.args)
     lines, told = rented(context.args, jobs, lines, settings)
     if any(job.stage == "base" for job in jobs):
         told += filter(None, [scales.pretraining(settings)])
@@ -107,7 +103,9 @@ def rented(
         lines: The forecast of them.
         settings: Those of now.
     """
-    chosen = executor(options)
+    from imprint import workflow
+
+    chosen = workflow.executor(options)
     if chosen is None:
         return lines, []
     from snakemake_interface_common.exceptions import WorkflowError
@@ -209,35 +207,3 @@ def duration(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def parsed(options: list[str]) -> Any:
-    """Return what Snakemake makes of ``options`` and the profile that they name."""
-    from snakemake import cli
-
-    with contextlib.redirect_stderr(io.StringIO()):  # it tells which profile it uses
-        return cli.parse_args(options)[1]
-
-
-def executor(options: list[str]) -> Any:
-    """Return the settings of the executor for Modal; None if ``options`` lead to another."""
-    from snakemake import cli
-
-    arguments = parsed(options)
-    if arguments.executor != "modal":
-        return None
-    return cli.ExecutorPluginRegistry().get_plugin("modal").get_settings(arguments)
-
-
-def configured(options: list[str]) -> Settings:
-    """Return the settings that Snakemake would see with ``options``."""
-    from snakemake import cli
-
-    from imprint import yamlfile
-    from imprint.settings import merged, resolve
-
-    arguments = parsed(options)
-    config: dict[str, Any] = yamlfile.load(Path("config/config.yaml"))[0]
-    for path in arguments.configfile or []:
-        config = merged(config, yamlfile.load(Path(path))[0])
-    return resolve(merged(config, cli.parse_config(arguments.config)), root=Path())
