@@ -97,7 +97,7 @@ def test_blocks_hide_what_the_mask_hides() -> None:
     keys, values = queries[:, :2] + 0.1, queries[:, 2:] - 0.1
     mixed = [
         attention.attend(
-            queries, keys, values, attention.itself(config, x_BTC, documents_BT, blocks=blocks)
+            queries, keys, values, attention.itself(x_BTC, documents_BT, blocks=blocks)
         )
         for blocks in (False, True)
     ]

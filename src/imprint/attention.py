@@ -30,28 +30,22 @@ def bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return hidden.masked_fill_(~seen, float("-inf"))
 
 
-def itself(
-    config: ModelConfig, x_BTC: Tensor, documents_BT: Tensor | None, *, blocks: bool
-) -> Mask:
+def itself(x_BTC: Tensor, documents_BT: Tensor | None, *, blocks: bool) -> Mask:
     """Return the mask of rows that see nothing but themselves.
 
     Args:
-        config: Of the model.
-        x_BTC: The stream, for its length, number type and device.
+        x_BTC: The stream, for its number type.
         documents_BT: Which document of its row each token belongs to, int32; documents do not see
             each other. None where a row is one.
         blocks: Whether attention will be compiled, and then leaves out blocks of which nothing
             is seen.
     """
-    if documents_BT is None and not written_out(config, x_BTC):
+    if documents_BT is None:
         return None
-    if documents_BT is not None and blocks:
+    if blocks:
         return _blocks(documents_BT)
-    length = x_BTC.shape[1]
-    seen = torch.ones(length, length, dtype=torch.bool, device=x_BTC.device).tril_()
-    if documents_BT is not None:
-        seen = seen & (documents_BT[:, None, :, None] == documents_BT[:, None, None, :])
-    return bias(seen, x_BTC.dtype)
+    same = documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+    return bias(same.tril_(), x_BTC.dtype)
 
 
 def attend(queries_BHTD: Tensor, keys_BKSD: Tensor, values_BKSD: Tensor, mask: Mask) -> Tensor:

@@ -18,7 +18,7 @@ from torch.autograd import Function
 from imprint import float8
 
 EPSILON = 1e-6
-BLOCK = 512
+BLOCK = 1024
 """Rows of logits that are multiplied at a time."""
 CHUNK = 64
 """Rows of logits between two products: with 4096 tokens of vocabulary they stay in a core's cache.
@@ -68,14 +68,16 @@ def squared_linear(x: Tensor, weight: Tensor, *, eight: bool) -> Tensor:
     return _SquaredLinear.apply(x, weight, eight)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def self_attend(heads_BTGD: Tensor, cos_TD: Tensor, sin_TD: Tensor, mask: Tensor) -> Tensor:
+def self_attend(
+    heads_BTGD: Tensor, cos_TD: Tensor, sin_TD: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """Rotate and normalise queries and keys, and let each row attend to itself.
 
     Args:
         heads_BTGD: Queries, keys and values of all heads side by side, G = 3 H.
         cos_TD: See ``rotate``.
         sin_TD: See ``rotate``.
-        mask: Added to the scores, (T, T), or (B, 1, T, T) where rows differ.
+        mask: Added to the scores, (B, 1, T, T); None for what came before.
 
     Returns:
         mixed_BTC: Heads side by side.
@@ -112,7 +114,7 @@ def logit_slopes(logits_NV: Tensor, labels_N: Tensor, cap: float) -> tuple[Tenso
 def _scale(x: Tensor) -> Tensor:
     """Return what brings the last axis of ``x`` to a root mean square of one."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).to(wide)
     scale: Tensor = length.square_().div_(x.shape[-1]).add_(EPSILON).rsqrt_().to(x.dtype)
     return scale
 
@@ -163,43 +165,52 @@ class _SquaredLinear(Function):  # keeps 4 C numbers a token; squares are made a
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         positive, weight = ctx.saved_tensors
         grad, grad_weight = float8.product_grads(
-            grads[0], positive * positive, weight, eight=ctx.eight
+            grads[0], positive.square(), weight, eight=ctx.eight
         )
         return grad.mul_(positive).mul_(2), grad_weight, None
 
 
-class _SelfAttend(Function):  # 37 -> 9
+class _SelfAttend(Function):
+    """Works on odds that are not shares yet: their sums divide where rows are short.
+
+    Queries and keys have norms, so no score is beyond sqrt(D): no maximum is taken off first.
+    """
+
     @staticmethod
-    def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         rows, length, groups, width = heads.shape
         split = heads.view(rows, length, 3, groups // 3, width).permute(2, 0, 3, 1, 4).contiguous()
         scale = _scale(split[:2])
         turned = rotate(split[:2], cos, sin).mul_(scale)  # a rotation keeps the norm
         queries, keys = turned.flatten(1, 2)
         values = split[2].flatten(0, 1)
-        scores = torch.bmm(queries, keys.mT).mul_(width**-0.5)
-        scores = scores.view(rows, -1, length, length).add_(mask).flatten(0, 1)
-        wide = torch.promote_types(scores.dtype, torch.float32)
-        weights = torch.softmax(scores, dim=-1, dtype=wide).to(scores.dtype)
-        mixed = torch.bmm(weights, values).view(rows, -1, length, width)
+        odds = torch.bmm(queries * width**-0.5, keys.mT)
+        if mask is None:
+            odds.exp_().tril_()
+        else:
+            odds.view(rows, -1, length, length).add_(mask).exp_()
+        wide = torch.promote_types(odds.dtype, torch.float32)
+        share = odds.sum(dim=-1, keepdim=True).to(wide).reciprocal_().to(odds.dtype)
+        mixed = torch.bmm(odds, values).mul_(share).view(rows, -1, length, width)
         out = mixed.transpose(1, 2).reshape(rows, length, -1)
-        ctx.save_for_backward(turned, scale, values, weights, out, cos, sin)
+        ctx.save_for_backward(turned, scale, values, odds, share, out, cos, sin)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        turned, scale, values, weights, out, cos, sin = ctx.saved_tensors
+        turned, scale, values, odds, share, out, cos, sin = ctx.saved_tensors
         _, rows, count, length, width = turned.shape
         queries, keys = turned.flatten(1, 2)
         grad = grads[0].view(rows, length, count, width)
         along = (grad * out.view_as(grad)).sum(dim=-1).transpose(1, 2).reshape(-1, length, 1)
-        grad = grad.transpose(1, 2).reshape(rows * count, length, width)
+        grad = grad.transpose(1, 2).reshape(rows * count, length, width) * share
         result = torch.empty(3, rows * count, length, width, dtype=grad.dtype, device=grad.device)
-        torch.bmm(weights.mT, grad, out=result[2])
-        scores = torch.bmm(grad, values.mT).sub_(along).mul_(weights).mul_(width**-0.5)
+        torch.bmm(odds.mT, grad, out=result[2])
+        scores = torch.bmm(grad, values.mT).sub_(along.mul_(share)).mul_(odds)
         torch.bmm(scores, keys, out=result[0])
         torch.bmm(scores.mT, queries, out=result[1])
         result = result.view(3, rows, count, length, width)
+        scale = scale * width**-0.5
         result[:2] = rotate(_unscale(result[:2], turned), cos, -sin).mul_(scale)
         back = result.permute(1, 3, 0, 2, 4).reshape(rows, length, 3 * count, width)
         return back, None, None, None
@@ -224,6 +235,9 @@ class _Loss(Function):  # 55 -> 36; the derivative is worked out on the way, log
             slopes, share = narrow[: len(rows)], shares[: len(rows)]
             torch.mm(scaled[first : first + BLOCK], small.T, out=slopes)
             for start in range(0, len(rows), CHUNK):
+                if first + start >= len(labels):  # filler
+                    slopes[start:], share[start:] = 0, 0
+                    break
                 part = slopes[start : start + CHUNK]
                 wanted = labels[first + start : first + start + len(part), None]
                 every, real = slice(len(part)), slice(len(wanted))
@@ -232,7 +246,8 @@ class _Loss(Function):  # 55 -> 36; the derivative is worked out on the way, log
                 sums = odd.sum(dim=-1, keepdim=True)
                 total += (sums[real].log() - 2 * cap * gate[real].gather(1, wanted)).sum()
                 odd[real].scatter_add_(1, wanted, -sums[real])
-                part.copy_(gate.addcmul_(gate, gate, value=-1).mul_(odd))
+                torch.ops.aten.sigmoid_backward(odd, gate, grad_input=odd)  # odd gate (1 - gate)
+                part.copy_(odd)
                 # rows are brought to scale where they are short
                 share[start : start + CHUNK] = 4 / sums
                 share[start + len(wanted) : start + CHUNK] = 0

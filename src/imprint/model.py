@@ -118,7 +118,7 @@ class Model(nn.Module):
         compiled = self.compiled if torch.is_grad_enabled() else None
         if compiled is not None:
             run = compiled.through
-        mask = attention.itself(self.config, x_BTC, documents_BT, blocks=compiled is not None)
+        mask = attention.itself(x_BTC, documents_BT, blocks=compiled is not None)
         rope = (cos.to(x_BTC.dtype), sin.to(x_BTC.dtype))
         last = self.config.depth - 1 if run is layers.through else None
         for layer, block in enumerate(self.layers):

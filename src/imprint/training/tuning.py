@@ -72,7 +72,9 @@ def tune(
         if chat is not None:
             general = Store.open(chat, "train", tokenizer=speech.digest)
             part = mixed(len(general), about_identity, tuning) / max(1, len(general))
-            shares.append(Share(general, passes(len(general), part, seed=seed, from_end=False)))
+            rows = passes(len(general), part, seed=seed, from_end=False)
+            early = openings(len(rows), whole=tuning.whole_answers, seed=seed + 1)
+            shares.append(Share(general, rows, early))
         total = sum(len(share.rows) for share in shares)
         if not total:
             raise ConfigError(
