@@ -72,9 +72,7 @@ def tune(
         if chat is not None:
             general = Store.open(chat, "train", tokenizer=speech.digest)
             part = mixed(len(general), about_identity, tuning) / max(1, len(general))
-            rows = passes(len(general), part, seed=seed, from_end=False)
-            early = openings(len(rows), whole=tuning.whole_answers, seed=seed + 1)
-            shares.append(Share(general, rows, early))
+            shares.append(Share(general, passes(len(general), part, seed=seed, from_end=False)))
         total = sum(len(share.rows) for share in shares)
         if not total:
             raise ConfigError(
