@@ -167,13 +167,14 @@ class Tokenizer:
         is trained to say what the assistant said and the token that ends it.
         """
         merged = [merge_system(conversation) for conversation in conversations]
-        flat = self.encode_batch([turn["content"] for turns in merged for turn in turns])
-        contents = iter(flat)
+        # Each text once: half of what is said to a model and by it is said many times over.
+        texts = list(dict.fromkeys(turn["content"] for turns in merged for turn in turns))
+        encoded = dict(zip(texts, self.encode_batch(texts), strict=True))
         rendered = []
         for turns in merged:
             ids, spoken = [self.bos], [False]
             for turn in turns:
-                content = next(contents)
+                content = encoded[turn["content"]]
                 answer = turn["role"] == "assistant"
                 first, last = (
                     (self.assistant_start, self.assistant_end)
