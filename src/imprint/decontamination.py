@@ -1,9 +1,10 @@
 """Find conversations that give away a question of the held-out test."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from imprint.heldout import plain
 from imprint.records import Conversation
+from imprint.text import runs
 
 GRAM = 8
 """Words in a row that, when shared, betray a question."""
@@ -29,7 +30,7 @@ def detector(exam: Iterable[Conversation]) -> Callable[[Conversation], str | Non
     for conversation in exam:
         for message in conversation:
             if message["role"] == "user":
-                held_out.update(_grams(_words(message["content"])))
+                held_out.update(runs(_words(message["content"]), GRAM))
         held_out.add(_words(conversation[-1]["content"])[:GRAM])
     held_out.discard(())  # a question without words, such as "???", gives nothing away
 
@@ -37,7 +38,7 @@ def detector(exam: Iterable[Conversation]) -> Callable[[Conversation], str | Non
         for message in conversation:
             if message["role"] == "user":
                 said = _words(message["content"])
-                for gram in _grams(said) if len(said) >= GRAM else (said,):
+                for gram in runs(said, GRAM) if len(said) >= GRAM else (said,):
                     if gram in held_out:
                         return " ".join(gram)
         return None
@@ -47,7 +48,3 @@ def detector(exam: Iterable[Conversation]) -> Callable[[Conversation], str | Non
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(plain(text).split())
-
-
-def _grams(said: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    return (said[start : start + GRAM] for start in range(len(said) - GRAM + 1))

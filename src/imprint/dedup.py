@@ -11,8 +11,10 @@ back to Python costs more than its speed saves.
 Letters in names of arrays: T texts, W words of all texts together, H hashes in a signature.
 """
 
+import itertools
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +27,9 @@ words = re.compile(r"\w+").findall
 
 HASHES = 128
 """Length of a signature: a similarity of 0.9 is known to within 0.03."""
+
+BLOCK = 500
+"""Texts whose signatures are computed together: few enough that their words stay in the cache."""
 
 RECALL = 0.999
 """Least chance that a pair just as similar as the threshold becomes a candidate."""
@@ -43,8 +48,10 @@ def near_duplicates(texts: Sequence[str], threshold: float) -> list[int | None]:
     """
     pairs, ends = _word_pairs(texts)
     signatures_TH = _signatures(pairs, ends)
+    short_TH = signatures_TH.astype(np.uint16)  # tells as much, and is read three times as fast
     bands = _bands(threshold)
     margin = 4 * math.sqrt(threshold * (1 - threshold) / HASHES)  # of the estimate, 4 sigma
+    least = (threshold - margin) * HASHES
     buckets: dict[int, list[int]] = {}
     sets: dict[int, frozenset[int]] = {}
 
@@ -55,10 +62,10 @@ def near_duplicates(texts: Sequence[str], threshold: float) -> list[int | None]:
 
     result: list[int | None] = [None] * len(texts)
     for text, shared in enumerate(_shared_buckets(signatures_TH, bands)):
-        candidates = sorted({other for bucket in shared for other in buckets.get(bucket, ())})
+        candidates = sorted(set().union(*(buckets.get(bucket, ()) for bucket in shared)))
         if candidates:
-            agreeing = (signatures_TH[candidates] == signatures_TH[text]).mean(axis=1)
-            for place in np.flatnonzero(agreeing >= threshold - margin):
+            agreeing = (short_TH[candidates] == short_TH[text]).sum(axis=1)
+            for place in (agreeing >= least).nonzero()[0].tolist():
                 other = candidates[place]
                 if _jaccard(content(text), content(other)) >= threshold:
                     result[text] = other
@@ -79,12 +86,16 @@ def _word_pairs(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int
 
     A mark stands between texts, so that the first and the last word form pairs of their own.
     """
-    numbers: dict[str, int] = {}
+    numbers: defaultdict[str, int] = defaultdict(itertools.count(1).__next__)
+    lines: dict[str, list[int]] = {}  # half of them stand in another text as well
     flat: list[int] = []
     ends = [0]
     for text in texts:
         flat.append(0)
-        flat.extend([numbers.setdefault(word, len(numbers) + 1) for word in words(text)])
+        for line in text.split("\n"):
+            if line not in lines:
+                lines[line] = [numbers[word] for word in words(line)]
+            flat += lines[line]
         ends.append(len(flat))
     words_W = np.array([*flat, 0], dtype=np.int64)
     return (words_W[:-1] << 32) | words_W[1:], np.array(ends)
@@ -96,10 +107,14 @@ def _signatures(pairs_W: NDArray[np.int64], ends: NDArray[np.int64]) -> Signatur
     for shift, mixer in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         values_W = (values_W ^ (values_W >> np.uint64(shift))) * np.uint64(mixer)
     dice = Dice(HASHES, "signatures")
+    hashes = [(np.uint64(dice.bits() | 1), np.uint64(dice.bits())) for _ in range(HASHES)]
     result_TH = np.empty((len(ends) - 1, HASHES), dtype=np.uint64)
-    for place in range(HASHES if len(result_TH) else 0):
-        factor, offset = np.uint64(dice.bits() | 1), np.uint64(dice.bits())
-        result_TH[:, place] = np.minimum.reduceat(values_W * factor + offset, ends[:-1])
+    for first in range(0, len(result_TH), BLOCK):
+        last = min(first + BLOCK, len(result_TH))
+        block_W = values_W[ends[first] : ends[last]]
+        starts = ends[first:last] - ends[first]
+        for place, (factor, offset) in enumerate(hashes):
+            result_TH[first:last, place] = np.minimum.reduceat(block_W * factor + offset, starts)
     return result_TH
 
 

@@ -23,6 +23,10 @@ Conversation = list[Message]
 _HALF = re.compile("[\ud800-\udfff]")
 """JSON can spell halves of characters, which have no UTF-8."""
 
+_KEYS = {"role", "content"}
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 def check(messages: object, where: str, *, last: str = "assistant") -> Conversation:
     """Return ``messages`` as a conversation.
@@ -39,14 +43,14 @@ def check(messages: object, where: str, *, last: str = "assistant") -> Conversat
         raise RecordError(f"{where}: should be a list of messages, at least one")
     turns: Conversation = []
     for number, message in enumerate(messages):
-        if not isinstance(message, dict) or set(message) != {"role", "content"}:
+        if not isinstance(message, dict) or message.keys() != _KEYS:
             raise RecordError(
                 f"{where}: message {number + 1} should have just a role and a content"
             )
         content = message["content"]
         if not isinstance(content, str) or not content.strip():
             raise RecordError(f"{where}: message {number + 1} has no text")
-        if _HALF.search(content):
+        if not content.isascii() and _HALF.search(content):
             raise RecordError(f"{where}: message {number + 1} holds half a surrogate pair")
         turns.append({"role": message["role"], "content": content})
     spoken = turns[1:] if turns[0]["role"] == "system" else turns
@@ -109,6 +113,6 @@ def write_lines(path: Path, values: Iterable[object]) -> int:
     count = 0
     with written(path) as file:
         for value in values:
-            file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+            file.write(_ENCODER.encode(value) + "\n")
             count += 1
     return count

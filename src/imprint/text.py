@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 _TYPESET = str.maketrans(
@@ -54,7 +54,19 @@ def contains(text: str, phrase: str) -> bool:
         >>> contains("I have 561M parameters.", "561m"), contains("automodal", "Modal")
         (True, False)
     """
-    return _whole(phrase).search(normalised(text)) is not None
+    plain = normalised(text)
+    # Most often it does not stand there at all, and the pattern is slow to find that out.
+    return normalised(phrase) in plain and _whole(phrase).search(plain) is not None
+
+
+def runs(words: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
+    """Return every ``length`` words in a row.
+
+    Example:
+        >>> list(runs(["who", "made", "you"], 2))
+        [('who', 'made'), ('made', 'you')]
+    """
+    return zip(*(words[start:] for start in range(length)), strict=False)
 
 
 def meets(answer: str, expect: Sequence[Sequence[str]]) -> bool:
