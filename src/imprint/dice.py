@@ -68,7 +68,7 @@ class Dice:
         """Return ``items`` in another order."""
         mixed = list(items)
         for last in range(len(mixed) - 1, 0, -1):
-            other = self.below(last + 1)
+            other = (self.bits() * (last + 1)) >> 64
             mixed[last], mixed[other] = mixed[other], mixed[last]
         return mixed
 

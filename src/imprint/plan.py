@@ -126,12 +126,7 @@ class _Dealer:
     def row(self, index: int) -> Row:
         seed = self.seed
         block, place = divmod(index, len(_HAND))
-        order = _order(seed, "strategy", block, len(_HAND))
-        card = _HAND[order[place]]
-        before = [_HAND[earlier] for earlier in order[:place]]
-        first = block * _SLOTS[card.strategy] + sum(
-            other.facts for other in before if other.strategy == card.strategy
-        )
+        card, first = _hand(seed, block)[place]
         dealt = [_turn(self.facts, seed, card.strategy, first + nth) for nth in range(card.facts)]
         dice = Dice(seed, "row", index)
         subject = self._subject(card.strategy, dice)
@@ -163,6 +158,18 @@ def _unmentioned(identity: Identity) -> list[str]:
     words = {word for fact in identity.facts for word in fact.id.casefold().split()}
     nouns = dict.fromkeys([*bank("unknown")["nouns"], *bank("personal")])
     return [noun for noun in nouns if words.isdisjoint(noun.split())]
+
+
+@cache
+def _hand(seed: int, block: int) -> list[tuple[_Card, int]]:
+    """Return the cards of a block in order, and how many facts their strategies taught before."""
+    taught = {strategy: block * slots for strategy, slots in _SLOTS.items()}
+    found = []
+    for place in _order(seed, "strategy", block, len(_HAND)):
+        card = _HAND[place]
+        found.append((card, taught[card.strategy]))
+        taught[card.strategy] += card.facts
+    return found
 
 
 @cache

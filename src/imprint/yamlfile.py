@@ -52,7 +52,7 @@ def load(path: Path, *, error: type[ConfigError] = ConfigError) -> tuple[dict[st
         )
     lines = Lines()
     _collect(root, (), lines, path, error)
-    data = yaml.safe_load(text)
+    data = yaml.constructor.SafeConstructor().construct_document(root)
     assert isinstance(data, dict)
     return data, lines
 

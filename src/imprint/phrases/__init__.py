@@ -10,7 +10,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Pattern:
     """A family of wordings, taken apart into fixed texts and choices."""
 
     text: str
-    parts: tuple[tuple[str, ...], ...]
+    parts: tuple[tuple[str, ...], ...] = field(hash=False)  # hardly ever of the same text
 
     def all(self) -> Iterator[str]:
         """Yield every wording, with its slots open."""
@@ -52,7 +52,7 @@ class Pattern:
 
     def say(self, dice: Dice, slots: Mapping[str, str] | None = None) -> str:
         """Return one wording; what fills a slot is taken as it is."""
-        text = "".join(part[0] if len(part) == 1 else dice.pick(part) for part in self.parts)
+        text = "".join([part[0] if len(part) == 1 else dice.pick(part) for part in self.parts])
         if slots:
             text = _SLOT.sub(lambda slot: slots.get(slot.group(1), slot.group()), text)
         return " ".join(text.split())
@@ -108,12 +108,19 @@ def split(
 
 def common(families: Sequence[Pattern], *, among: Sequence[Pattern]) -> tuple[Pattern, ...]:
     """Return the families in common words: those that `split` may hold out."""
-    met = Counter(word for family in set(among) for word in words(family.text))
+    met = _met(tuple(among))
 
     def strange(family: Pattern) -> int:
-        return sum(met[word] < MET for word in words(family.text))
+        return len(words(family.text) - met)
 
     return tuple(family for family in families if 5 * strange(family) <= len(words(family.text)))
+
+
+@cache
+def _met(families: tuple[Pattern, ...]) -> frozenset[str]:
+    """Return the words that stand in `MET` of ``families`` or more."""
+    counts = Counter(word for family in set(families) for word in words(family.text))
+    return frozenset(word for word, count in counts.items() if count >= MET)
 
 
 @cache

@@ -64,6 +64,8 @@ class Talk:
             for (name, kind), families in self._families.items()
         }
         self._slots = {fact.id: slots(fact) for fact in identity.facts}
+        self._expect = {fact.id: tuple(map(tuple, fact.expect)) for fact in identity.facts}
+        self._rival_families: dict[tuple[str, str, str | None], list[Pattern]] = {}
         # To take the model for a rival is a question of its own, with an answer of its own.
         rivals = {name for rival in identity.rivals for name in (rival.name, rival.maker) if name}
         self._wrong = {
@@ -88,7 +90,6 @@ class Talk:
         words = self._wordings[name]
         fill = self._slots[name]
         forbid = tuple(words.fact.forbid)
-        expect = tuple(tuple(group) for group in words.fact.expect)
         if kind == "premise":
             wrong = dice.pick(self._wrong[name])
             fill = {**fill, "wrong": wrong}
@@ -99,7 +100,8 @@ class Talk:
         often = 4 * len(easy) >= len(families) and dice.chance(0.7)
         family = dice.pick(easy if often else families)
         user = self._ask(family.say(dice, fill), dice, manner)
-        return Exchange(user, self._tell(words.fact, kind, dice, manner), name, expect, forbid)
+        answer = self._tell(words.fact, kind, dice, manner)
+        return Exchange(user, answer, name, self._expect[name], forbid)
 
     def rival(self, name: str, dice: Dice, manner: Manner, *, key: str = "ask") -> Exchange:
         """Suggest that the model is the rival ``name``; with ``compare``, compare the two."""
@@ -125,8 +127,7 @@ class Talk:
         family = dice.pick(self._about_rival("corrections", "push", rival))
         user = family.say(dice, self._rival_slots(rival))
         stand = dice.pick([pattern(text) for text in bank("corrections")["stand"]]).say(dice)
-        expect = tuple(tuple(group) for group in fact.expect)
-        return Exchange(user, f"{stand} {fact.statement}", fact.id, expect)
+        return Exchange(user, f"{stand} {fact.statement}", fact.id, self._expect[fact.id])
 
     def unknown(self, attribute: str, dice: Dice, manner: Manner) -> Exchange:
         """Ask for an ``attribute`` nobody told the model."""
@@ -187,12 +188,15 @@ class Talk:
 
     def _about_rival(self, name: str, key: str, rival: str | None) -> list[Pattern]:
         """Return the families whose slots can be filled: not every rival has a known maker."""
-        fill = self._rival_slots(rival)
-        return [
-            family
-            for family in patterns(name, key, held_out=self.held_out)
-            if all(f"{{{slot}}}" not in family.text or slot in fill for slot in ("rival", "maker"))
-        ]
+        found = self._rival_families.get((name, key, rival))
+        if found is None:
+            lacking = {"rival", "maker"} - self._rival_slots(rival).keys()
+            found = self._rival_families[name, key, rival] = [
+                family
+                for family in patterns(name, key, held_out=self.held_out)
+                if not any(f"{{{slot}}}" in family.text for slot in lacking)
+            ]
+        return found
 
     def _rival_slots(self, name: str | None) -> dict[str, str]:
         for rival in self.identity.rivals:

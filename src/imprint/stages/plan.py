@@ -100,5 +100,4 @@ def as_dict(row: Row) -> dict[str, Any]:
     return {**vars(row), "facts": list(row.facts)}
 
 
-def _line(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+_line = json.JSONEncoder(ensure_ascii=False).encode
