@@ -92,7 +92,7 @@ def test_conversations_packed_into_rows_learn_as_if_each_had_its_own(
 @pytest.mark.filterwarnings("ignore")  # of flex_attention, that it is slow when not compiled
 def test_blocks_hide_what_the_mask_hides() -> None:
     documents_BT = torch.tensor([[0] * 50 + [1] * 90 + [2] * 60, [0] * 200], dtype=torch.int32)
-    config, x_BTC = SHAPES[2], torch.ones(2, 200, 128)
+    x_BTC = torch.ones(2, 200, 128)
     queries = torch.randn(2, 4, 200, 32, generator=torch.Generator().manual_seed(1))
     keys, values = queries[:, :2] + 0.1, queries[:, 2:] - 0.1
     mixed = [

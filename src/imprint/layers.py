@@ -44,8 +44,8 @@ class Attention(nn.Module):
             mask: See ``attention.attend``.
         """
         config, (rows, length, width) = self.config, x_BTC.shape
-        plain = mask is None or isinstance(mask, Tensor)
-        if plain and attention.written_out(config, x_BTC):
+        written_out = attention.written_out(config, x_BTC)
+        if written_out and (mask is None or isinstance(mask, Tensor)):
             weight = torch.cat([self.c_q.weight, self.c_k.weight, self.c_v.weight]).to(x_BTC.dtype)
             heads = functional.linear(x_BTC, weight).view(rows, length, -1, config.head_width)
             return fused.self_attend(heads, *rope, mask)
