@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from imprint import checkpoint, decoding
-from imprint.decoding import Batch, Request, calm, sample
+from imprint.decoding import Batch, Request, calm, largest, sample
 from imprint.dice import Dice
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
-from imprint.inference import Inference, product
+from imprint.inference import Inference
 from imprint.model import Model
 from imprint.pages import SLOTS, Pages
+from imprint.products import product
 from imprint.records import Conversation
 from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
@@ -312,6 +313,14 @@ def test_chances_are_those_of_the_whole_row_computed_anew(engine: Engine) -> Non
         assert chance.token == token == ids[0] == chance.top[0][0]
         assert chance.logprob == chance.top[0][1] == pytest.approx(float(best[0]), abs=1e-5)
         assert [other for _, other in chance.top] == pytest.approx(best.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("columns", [192, 100])
+def test_the_first_of_the_largest_scores_wins(columns: int) -> None:
+    logits = torch.randint(0, 9, (50, columns), generator=torch.Generator().manual_seed(1)).float()
+    for rows in (1, 50):
+        assert torch.equal(largest(logits[:rows]), logits[:rows].argmax(-1))
+    assert largest(torch.zeros(3, columns)).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("heads", [{}, {"n_kv_head": 2}])

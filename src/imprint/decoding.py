@@ -8,6 +8,7 @@ Shape letters used in this file: B rows in a batch, M pages of a row, V tokens i
 """
 
 import contextlib
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from imprint.dice import Dice
 from imprint.inference import Inference, Table
 from imprint.model import SOFTCAP, Model
+from imprint.pace import Pace
 from imprint.pages import SLOTS, Pages
 
 ROWS = 64
@@ -24,24 +26,36 @@ ROWS = 64
 CACHE_BYTES = 512 << 20
 """Most memory for keys and values on a CPU."""
 WORK = 200_000_000
-"""Products of a weight and a token in a step up to which one thread calculates."""
+"""Products of a weight and a token up to which one thread calculates, or is tried first."""
+COLUMNS = 64
+"""Scores that are looked at together."""
 
 
 @contextlib.contextmanager
-def calm(inference: Inference, tokens: int) -> Iterator[None]:
+def calm(inference: Inference, tokens: int, pace: Pace | None = None) -> Iterator[None]:
     """Calculate without gradients, and on a CPU with one thread where there is little to do.
 
     Threads that do little mostly wait for each other: 440 answers of a model of 2 M parameters take
-    1 s with one thread, or 2 s where other work goes on; with two threads 5 to 40 s then.
+    1 s with one thread, or 2 s where other work goes on; with two threads 5 to 40 s then. Steps
+    that come again and again have a ``pace``, which finds out what is best.
     """
     before = torch.get_num_threads()
-    alone = inference.device.type == "cpu" and inference.config.n_parameters * tokens <= WORK
-    torch.set_num_threads(1 if alone else before)
+    many = heavy(inference, tokens) if pace is None else pace.many
+    torch.set_num_threads(before if many else 1)
+    started = time.perf_counter()
     try:
         with torch.inference_mode():
             yield
     finally:
         torch.set_num_threads(before)
+        if pace is not None:
+            pace.took(time.perf_counter() - started)
+
+
+def heavy(inference: Inference, tokens: int) -> bool:
+    """Return whether a step has so much to do that all threads should be faster."""
+    on_cpu = inference.device.type == "cpu"
+    return not on_cpu or inference.config.n_parameters * tokens > WORK
 
 
 @dataclass(frozen=True)
@@ -142,7 +156,12 @@ class Batch:
         """Give every live request its next token; those that are done leave the batch."""
         if not self.live:
             return
-        with calm(self.inference, len(self.live)):
+        rows = len(self.live)
+        pace = self.inference.paces.get(rows.bit_length())
+        if pace is None:
+            pace = Pace(many=heavy(self.inference, rows))
+            self.inference.paces[rows.bit_length()] = pace
+        with calm(self.inference, rows, pace):
             self._say(self._logits(), list(self.live))
 
     def _logits(self) -> Tensor:
@@ -178,11 +197,26 @@ def choose(logits_BV: Tensor, requests: list[Request]) -> list[int]:
         logits_BV: Scores of the next token, before they are capped, float32.
         requests: One for each row.
     """
-    chosen: list[int] = logits_BV.argmax(-1).tolist()
+    chosen: list[int] = largest(logits_BV).tolist()
     for row, request in enumerate(requests):
         if request.temperature > 0:
             chosen[row] = sample(logits_BV[row], request)
     return chosen
+
+
+def largest(logits_BV: Tensor) -> Tensor:
+    """Return the place of the largest score of each row, of equal ones the first.
+
+    ``argmax`` looks at one number after the other on a CPU, 0.4 ms for 64 rows of d4; ``amax`` does
+    not, and with it most need no second look: 0.1 ms.
+    """
+    rows, columns = logits_BV.shape
+    if rows == 1 or columns % COLUMNS or logits_BV.is_cuda:
+        return logits_BV.argmax(-1)
+    blocks = logits_BV.view(rows, -1, COLUMNS)
+    block_B = blocks.amax(-1).argmax(-1)
+    inside_B = blocks[torch.arange(rows, device=block_B.device), block_B].argmax(-1)
+    return block_B * COLUMNS + inside_B
 
 
 def sample(logits_V: Tensor, request: Request) -> int:

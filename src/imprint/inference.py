@@ -3,10 +3,7 @@
 What a row gets is the same to the last bit whoever shares the step. That takes sums whose order
 does not depend on how many rows there are, how long they are or how many threads work:
 
-- products come from oneDNN with the matrix packed beforehand. It adds up every number in the same
-  order for 1 row and for 2,100; what ``torch.nn.functional.linear`` calls on a CPU does not.
-  It is also faster: 3.1 instead of 4.6 ms for a step of 64 rows of d4, on two cores. But it takes
-  12 us to begin, which is long for one row: see ``matrix``.
+- products add up every number in the same order, see ``products.py``;
 - attention is two sums of weighted rows: keys weighted by a query, values weighted by the odds,
   slot after slot. ``embedding_bag`` does that at the speed of the memory: 50 MB of keys and values
   take 2 to 3 ms, ``scaled_dot_product_attention`` takes 8. What lies behind a row's end has the
@@ -27,16 +24,12 @@ from torch.nn import functional
 
 from imprint.fused import EPSILON
 from imprint.model import ROPE_BASE, Model
+from imprint.pace import Pace
 from imprint.pages import SLOTS, Pages
+from imprint.products import added, matrix, normal, normal_product, weighted
 
 SMALL = 50_000_000
 """Parameters up to which each matrix is kept a second time, for one row."""
-BLOCK = 512
-"""Numbers that oneDNN adds up before it begins another sum."""
-STRIP = 256
-"""Columns of it that lie together: the memory is read in one go."""
-PACKED_FOR = 4
-"""Rows to pack a matrix for: as fast as any other number, at 1 row and at 64."""
 
 PARTS = ("attn.c_q", "attn.c_k", "attn.c_v", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 """The matrices of a layer."""
@@ -49,6 +42,8 @@ class Table(NamedTuple):
 
     hidden_PS: Tensor
     """For each place of a token, minus infinity at the slots behind it."""
+    query_rows: Tensor
+    """Of each row, head and page, its row among those of all queries and new keys."""
     key_rows: Tensor
     """Of each row, head and page, its D rows among the rows of all keys."""
     key_starts: Tensor
@@ -73,50 +68,9 @@ def scripted(function: Function) -> Function:
     return made
 
 
-def product(x_NI: Tensor, matrix: list[Tensor], after: str = "none") -> Tensor:
-    """Return ``x_NI`` times a ``matrix``; ``after`` may be relu."""
-    if x_NI.size(0) == 1 and len(matrix) > 1:
-        out = alone(x_NI, matrix)
-    elif matrix[0].is_mkldnn:
-        return torch.ops.mkldnn._linear_pointwise(x_NI, matrix[0], None, after, [], "")  # type: ignore[no-any-return]
-    else:
-        out = functional.linear(x_NI, matrix[0])
-    return out.relu_() if after == "relu" else out
-
-
-def added(x_NI: Tensor, matrix: list[Tensor], to_NO: Tensor) -> Tensor:
-    """Return ``x_NI`` times a ``matrix``, plus ``to_NO``."""
-    if x_NI.size(0) == 1 and len(matrix) > 1:
-        return alone(x_NI, matrix).add_(to_NO)
-    if matrix[0].is_mkldnn:
-        return torch.ops.mkldnn._linear_pointwise(x_NI, to_NO, matrix[0], None, "add")  # type: ignore[no-any-return]
-    return functional.linear(x_NI, matrix[0]).add_(to_NO)
-
-
-def alone(x_1I: Tensor, matrix: list[Tensor]) -> Tensor:
-    """Return the product of one row: rows of the transposed matrix, weighted and added up."""
-    inner = x_1I.size(1)
-    strips = matrix[1].size(0) // inner
-    parts = weighted(matrix[1], matrix[2], matrix[3], x_1I.expand(strips, inner).reshape(-1))
-    if parts.size(0) > strips:
-        parts = parts.view(strips, -1, parts.size(1)).sum(1)
-    return parts.view(1, -1)
-
-
-def normal(x: Tensor, epsilon: Tensor) -> Tensor:
-    """Scale the last axis to a root mean square of one: in a third of ``rms_norm``'s time."""
-    length = torch.ops.aten.linalg_vector_norm(x, 2, [-1], True)
-    square = torch.addcmul(epsilon, length, length, value=1.0 / x.size(-1))
-    return x * square.rsqrt_()
-
-
-def weighted(rows: Tensor, which: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
-    """Return sums of weighted rows, added up one by one; ``starts`` is where each sum begins."""
-    return torch.embedding_bag(rows, which, starts, False, 0, False, weights, False)[0]
-
-
 def logits(
     given_4N: Tensor,
+    place: list[int],
     turns: Tensor,
     embedding: Tensor,
     matrices: list[list[Tensor]],
@@ -131,10 +85,11 @@ def logits(
     Args:
         given_4N: The next token of each row, or all tokens of one prompt: the ids, their places in
             the row, their pages, and their slots there.
+        place: Page and slot of a token that comes alone.
         turns: Rotary positions of each place, as complex numbers.
         embedding: VC.
         matrices: Four a layer (queries, keys and values; out; up; down), and that of the head.
-        keys: Of each layer, in pages. New ones are stored.
+        keys: Of all layers, in pages; then the rows of each layer. New ones are stored.
         values: The same.
         table: A ``Table``; empty for a prompt.
         epsilon: Added to a mean square.
@@ -142,60 +97,48 @@ def logits(
     """
     ids, places, pages, slots = given_4N.unbind()
     count = ids.size(0)
-    kept, width, held = keys[0].size(1), keys[0].size(2), keys[0].size(3)
+    depth, kept, width = keys[0].size(0), keys[0].size(2), keys[0].size(3)
     both = heads + kept
+    if count == 1:
+        into_keys = keys[0].select(1, place[0]).select(3, place[1]).unbind()
+        into_values = values[0].select(1, place[0]).select(2, place[1]).unbind()
+    else:
+        into_keys = keys[0].permute(0, 1, 4, 2, 3).unbind()
+        into_values = values[0].transpose(2, 3).unbind()
     turns_N1 = turns.index_select(0, places).unsqueeze(1)
     hidden_B1S = table[0].index_select(0, places).unsqueeze(1) if len(table) > 0 else epsilon
-    x = normal(torch.embedding(embedding, ids), epsilon)
-    for layer in range(len(keys)):
-        qkv = product(normal(x, epsilon), matrices[4 * layer]).view(count, both + kept, width)
-        turned = normal(qkv[:, :both], epsilon).view(count, both, width // 2, 2)
-        turned = torch.view_as_real(torch.view_as_complex(turned) * turns_N1).flatten(2)
-        queries, new_keys, new_values = turned[:, :heads], turned[:, heads:], qkv[:, both:]
-        keys[layer].permute(0, 3, 1, 2).index_put_([pages, slots], new_keys)
-        values[layer].transpose(1, 2).index_put_([pages, slots], new_values)
+    x = normal(embedding.index_select(0, ids), epsilon)
+    for layer in range(depth):
+        qkv = normal_product(x, matrices[4 * layer], epsilon, False).view(count, -1, width)
+        turned = qkv[:, :both]
+        torch.view_as_complex(turned.view(count, both, width // 2, 2)).mul_(turns_N1)
+        turned = normal(turned, epsilon)
+        new_keys, new_values = turned[:, heads:], qkv[:, both:]
+        if count == 1:
+            into_keys[layer].copy_(new_keys[0])
+            into_values[layer].copy_(new_values[0])
+        else:
+            into_keys[layer].index_put_([pages, slots], new_keys)
+            into_values[layer].index_put_([pages, slots], new_values)
         if len(table) == 0:
             mixed = functional.scaled_dot_product_attention(
-                queries.transpose(0, 1).unsqueeze(0),
+                turned[:, :heads].transpose(0, 1).unsqueeze(0),
                 new_keys.transpose(0, 1).unsqueeze(0),
                 new_values.transpose(0, 1).unsqueeze(0),
                 is_causal=True,
                 enable_gqa=heads != kept,
             )[0].transpose(0, 1)
         else:
-            seen = hidden_B1S.size(2)
-            spread = queries.unsqueeze(2).expand(count, heads, seen // held, width).reshape(-1)
-            scores = weighted(keys[layer].view(-1, held), table[1], table[2], spread)
-            odds = torch.add(hidden_B1S, scores.view(count, heads, seen), alpha=width**-0.5)
+            queries = turned.view(-1, width).index_select(0, table[1]).view(-1)
+            scores = weighted(keys[1 + layer], table[2], table[3], queries)
+            odds = torch.add(hidden_B1S, scores.view(count, heads, -1), alpha=width**-0.5)
             odds = torch.softmax(odds, -1).view(-1)
-            mixed = weighted(values[layer].view(-1, width), table[3], table[4], odds)
+            mixed = weighted(values[1 + layer], table[4], table[5], odds)
         x = added(mixed.reshape(count, heads * width), matrices[4 * layer + 1], x)
-        wide = product(normal(x, epsilon), matrices[4 * layer + 2], "relu")
+        wide = normal_product(x, matrices[4 * layer + 2], epsilon, True).view(count, -1)
         x = added(wide.mul_(wide), matrices[4 * layer + 3], x)
     last = x if len(table) > 0 else x[-1:]
-    return product(normal(last, epsilon), matrices[-1])
-
-
-def matrix(weight_OI: Tensor, *, small: bool) -> list[Tensor]:
-    """Return a weight as ``product`` wants it, in float32.
-
-    First comes what multiplies many rows. For one row of a ``small`` model there is also the
-    transposed matrix, in strips of ``STRIP`` columns one below the other, and how to add up its
-    rows as oneDNN does: ``BLOCK`` at a time. All of d4 takes 0.4 instead of 0.7 ms then. Whether
-    this machine's oneDNN does so is tried out.
-    """
-    weight_OI = weight_OI.detach().float().contiguous()
-    if weight_OI.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return [weight_OI]
-    packed = [torch.ops.mkldnn._reorder_linear_weight(weight_OI, PACKED_FOR)]
-    outer, inner = weight_OI.shape
-    strip = STRIP if outer % STRIP == 0 else outer
-    rows = weight_OI.view(-1, strip, inner).transpose(1, 2).contiguous().view(-1, strip)
-    starts = torch.arange(0, len(rows), inner)[:, None] + torch.arange(0, inner, BLOCK)
-    both = [*packed, rows, torch.arange(len(rows)), starts.flatten()]
-    trial = torch.linspace(-1, 1, inner)[None].sin()
-    same = small and torch.equal(product(trial, both), product(trial, packed))
-    return both if same else packed
+    return normal_product(last, matrices[-1], epsilon, False).view(last.size(0), -1)
 
 
 def paired(weight: Tensor, width: int) -> Tensor:
@@ -213,6 +156,8 @@ class Inference:
         """Pack the weights; it takes about as long as copying them."""
         config, self.device = model.config, model.device
         self.config, small = config, model.config.n_parameters <= SMALL
+        self.paces: dict[int, Pace] = {}
+        """Of steps with so many rows, as a power of two."""
         with torch.inference_mode():
             self.embedding = model.embedding.detach().float()
             self.matrices = []
@@ -254,8 +199,11 @@ class Inference:
         kept_BHM1 = (pages_BM[:, None] * config.n_keys + self.kept_H1)[..., None]
         key_rows = (kept_BHM1 * config.head_width + self.number_D).flatten()
         value_rows = (kept_BHM1 * SLOTS + self.number_S).flatten()
+        both = config.n_head + config.n_keys
+        query_rows = torch.arange(len(rows) * both, device=self.device).view(-1, both, 1)
         return Table(
             self.hidden_PS[:slots, :slots],
+            query_rows[:, : config.n_head].expand(-1, -1, held).flatten(),
             key_rows,
             torch.arange(0, len(key_rows), config.head_width, device=self.device),
             value_rows,
@@ -277,11 +225,12 @@ class Inference:
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             return _scripted(
                 torch.tensor(given, device=self.device).T.contiguous(),
+                [*given[0][2:]],
                 self.turns,
                 self.embedding,
                 self.matrices,
-                pages.keys,
-                pages.values,
+                [pages.keys, *pages.key_rows],
+                [pages.values, *pages.value_rows],
                 table,
                 self.epsilon,
                 self.config.n_head,

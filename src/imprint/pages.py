@@ -26,13 +26,12 @@ class Pages:
         heads = config.n_keys * config.head_width * SLOTS
         self.most = max(1, most // (2 * 4 * config.depth * heads))
         """Pages that may be handed out at a time; more if one row alone needs more."""
-        self.keys = [
-            torch.zeros(1, config.n_keys, config.head_width, SLOTS, device=device)
-            for _ in range(config.depth)
-        ]
-        """PKDS, one for each layer."""
-        self.values = [keys.transpose(2, 3).contiguous() for keys in self.keys]
-        """PKSD, one for each layer."""
+        shape = (config.depth, 1, config.n_keys, config.head_width, SLOTS)
+        self.keys = torch.zeros(shape, device=device)
+        """LPKDS."""
+        self.values = self.keys.transpose(3, 4).contiguous()
+        """LPKSD."""
+        self._rows()
         self.free: list[int] = []
         self.taken = 0
 
@@ -42,7 +41,7 @@ class Pages:
         if self.taken and self.taken + count > self.most:
             return None
         if count > len(self.free):
-            self._grow(max(self.taken + count, 2 * (len(self.keys[0]) - 1), FIRST))
+            self._grow(max(self.taken + count, 2 * (self.keys.size(1) - 1), FIRST))
         self.taken += count
         pages, self.free = self.free[:count], self.free[count:]
         return pages
@@ -53,9 +52,15 @@ class Pages:
         self.taken -= len(pages)
 
     def _grow(self, count: int) -> None:
-        before = len(self.keys[0])
-        for store in (self.keys, self.values):
-            for layer, old in enumerate(store):
-                store[layer] = old.new_zeros(1 + count, *old.shape[1:])
-                store[layer][:before] = old
+        before = self.keys.size(1)
+        self.keys, self.values = (
+            torch.cat([old, old.new_zeros(len(old), 1 + count - before, *old.shape[2:])], 1)
+            for old in (self.keys, self.values)
+        )
+        self._rows()
         self.free += range(before, 1 + count)
+
+    def _rows(self) -> None:
+        self.key_rows = self.keys.flatten(1, 3).unbind()
+        """Of each layer, what ``Inference`` adds up."""
+        self.value_rows = self.values.flatten(1, 3).unbind()

@@ -1,0 +1,103 @@
+"""Products of few rows and a matrix, whose sums have one order for any number of rows.
+
+Products come from oneDNN with the matrix packed beforehand. It adds up every number in the same
+order for 1 row and for 2,100; what ``torch.nn.functional.linear`` calls on a CPU does not. It is
+also faster: 3.1 instead of 4.6 ms for a step of 64 rows of d4, on two cores. But it takes 12 us to
+begin, which is long for one row: that is multiplied in another way with the same bits.
+
+Shape letters used in this file: N rows, I numbers that go in, O that come out, C width of the
+model.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 512
+"""Numbers that oneDNN adds up before it begins another sum."""
+STRIP = 256
+"""Columns of it that lie together: the memory is read in one go."""
+PACKED_FOR = 4
+"""Rows to pack a matrix for: as fast as any other number, at 1 row and at 64."""
+
+
+def product(x_NI: Tensor, matrix: list[Tensor]) -> Tensor:
+    """Return ``x_NI`` times a ``matrix``."""
+    if x_NI.size(0) == 1 and len(matrix) > 1:
+        return alone(x_NI, matrix).view(1, -1)
+    if matrix[0].is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(x_NI, matrix[0], None, "none", [], "")  # type: ignore[no-any-return]
+    return functional.linear(x_NI, matrix[0])
+
+
+def added(x_NI: Tensor, matrix: list[Tensor], to_NO: Tensor) -> Tensor:
+    """Return ``x_NI`` times a ``matrix``, plus ``to_NO``."""
+    if to_NO.size(0) == 1 and len(matrix) > 1:
+        return to_NO + alone(x_NI, matrix).view(1, -1)
+    if matrix[0].is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(x_NI, to_NO, matrix[0], None, "add")  # type: ignore[no-any-return]
+    return functional.linear(x_NI, matrix[0]).add_(to_NO)
+
+
+def alone(x_1I: Tensor, matrix: list[Tensor]) -> Tensor:
+    """Return the product of one row, strip after strip: weighted rows of the transposed matrix.
+
+    The row may come once for all strips or, one below the other, once for each.
+    """
+    strips = matrix[1].size(0) // matrix[0].size(1)
+    if x_1I.numel() < matrix[1].size(0):
+        x_1I = x_1I.reshape(1, -1).expand(strips, -1)
+    parts = weighted(matrix[1], matrix[2], matrix[3], x_1I.reshape(-1))
+    return parts if parts.size(0) == strips else parts.view(strips, -1, parts.size(1)).sum(1)
+
+
+def normal(x: Tensor, epsilon: Tensor) -> Tensor:
+    """Scale the last axis to a root mean square of one: in a third of ``rms_norm``'s time."""
+    return x * shrink(x, epsilon)
+
+
+def shrink(x: Tensor, epsilon: Tensor) -> Tensor:
+    """Return one over the root mean square of the last axis."""
+    length = torch.ops.aten.linalg_vector_norm(x, 2, [-1], True)
+    return torch.addcmul(epsilon, length, length, value=1.0 / x.size(-1)).rsqrt_()
+
+
+def normal_product(x_NC: Tensor, matrix: list[Tensor], epsilon: Tensor, relu: bool) -> Tensor:
+    """Return the normalised ``x_NC`` times a ``matrix``; of one row perhaps strip after strip."""
+    factor = shrink(x_NC, epsilon)
+    if x_NC.size(0) == 1 and len(matrix) > 1:
+        strips = matrix[1].size(0) // x_NC.size(1)
+        out = alone(x_NC.expand(strips, -1) * factor, matrix)
+    elif matrix[0].is_mkldnn:
+        after = "relu" if relu else "none"
+        return torch.ops.mkldnn._linear_pointwise(x_NC * factor, matrix[0], None, after, [], "")  # type: ignore[no-any-return]
+    else:
+        out = functional.linear(x_NC * factor, matrix[0])
+    return out.relu_() if relu else out
+
+
+def weighted(rows: Tensor, which: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    """Return sums of weighted rows, added up one by one; ``starts`` is where each sum begins."""
+    return torch._embedding_bag_forward_only(rows, which, starts, False, 0, False, weights)[0]
+
+
+def matrix(weight_OI: Tensor, *, small: bool) -> list[Tensor]:
+    """Return a weight as ``product`` wants it, in float32.
+
+    First comes what multiplies many rows. For one row of a ``small`` model there is also the
+    transposed matrix, in strips of ``STRIP`` columns one below the other, and how to add up its
+    rows as oneDNN does: ``BLOCK`` at a time. All of d4 takes 0.4 instead of 0.7 ms then. Whether
+    this machine's oneDNN does so is tried out.
+    """
+    weight_OI = weight_OI.detach().float().contiguous()
+    if weight_OI.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return [weight_OI]
+    packed = [torch.ops.mkldnn._reorder_linear_weight(weight_OI, PACKED_FOR)]
+    outer, inner = weight_OI.shape
+    strip = STRIP if outer % STRIP == 0 else outer
+    rows = weight_OI.view(-1, strip, inner).transpose(1, 2).contiguous().view(-1, strip)
+    starts = torch.arange(0, len(rows), inner)[:, None] + torch.arange(0, inner, BLOCK)
+    both = [*packed, rows, torch.arange(len(rows)), starts.flatten()]
+    trial = torch.linspace(-1, 1, inner)[None].sin()
+    same = small and torch.equal(product(trial, both), product(trial, packed))
+    return both if same else packed
