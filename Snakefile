@@ -70,8 +70,9 @@ rule all:
 
 # What training on conversations reads. `make identity` asks for this first, so that data made
 # again, but equal, trains nothing again: between two starts Snakemake compares contents, within one
-# it does not. Pretraining is among it, to run beside the merging of the conversations.
+# it does not. Pretraining and general chat are among it, to be made beside the conversations.
 rule data:
     input:
         "results/identity.jsonl",
         "results/base.pt",
+        [TRAINED_ON[stage].get("chat", []) for stage in ("mid", "sft")],

@@ -25,8 +25,8 @@ class Template(Provider):
 
     name: ClassVar[str] = "template"
     version: ClassVar[int] = 2
-    conversations: ClassVar[int] = 54000
-    shard_size: ClassVar[int] = 13500
+    conversations: ClassVar[int] = 72000
+    shard_size: ClassVar[int] = 18000
     instant: ClassVar[bool] = True
     default_model: ClassVar[str] = "template"
 

@@ -18,7 +18,7 @@ _TABLE_WEIGHT = 10
 """A table of hundreds of rows is drawn only ten times as often as one family."""
 _COMMON_WEIGHT = 6
 """Greetings and the like come as often as six other families: everybody begins with them."""
-_LURE_WEIGHT = 4
+_LURE_WEIGHT = 8
 """What is asked in the words of an identity has to be told from it."""
 
 
