@@ -165,7 +165,10 @@ class _SquaredLinear(Function):  # keeps 4 C numbers a token; squares are made a
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         positive, weight = ctx.saved_tensors
         grad, grad_weight = float8.product_grads(
-            grads[0], positive.square(), weight, eight=ctx.eight
+            grads[0],
+            positive * positive,
+            weight,
+            eight=ctx.eight,  # compiled, square() is kept
         )
         return grad.mul_(positive).mul_(2), grad_weight, None
 

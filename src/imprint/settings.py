@@ -35,7 +35,7 @@ class Watch(Part):
 class Evaluation(Part):
     """The held-out test."""
 
-    per_suite: PositiveInt = Field(default=40, description="Questions in each suite.")
+    per_suite: PositiveInt = Field(default=100, description="Questions in each suite.")
     answer_tokens: PositiveInt = Field(default=40, description="Longest answer, in tokens.")
 
 
