@@ -10,7 +10,7 @@ rule mid:
         metrics="results/metrics/mid.jsonl",
     log:
         "results/logs/mid.log",
-    threads: 1  # of two; the other may ask the pretrained model meanwhile
+    threads: 2
     resources:
         gpu=0,
         mem_mb=4000,
