@@ -13,7 +13,7 @@ import torch
 from imprint.dataset.order import Flags, Numbers
 from imprint.errors import ConfigError
 
-ROUND_N = 128
+ROUND_N = 64
 """The count of supervised positions is filled up to a multiple of this: matrix kernels are made
 anew, in 1 to 3 ms, for every new shape."""
 

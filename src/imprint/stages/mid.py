@@ -8,6 +8,6 @@ from functools import partial
 
 from imprint.training.tuning import tune
 
-VERSION = 4
+VERSION = 5
 
 run = partial(tune, stage="mid", version=VERSION, from_end=False)
