@@ -64,10 +64,9 @@ def store(tokens: int, *, length: int, vocabulary: int, spoken: bool) -> Store:
     return Store([ids], [ends], [said] if spoken else [], text_bytes=4 * len(ids))
 
 
-def ceiling(config: ModelConfig, device: torch.device) -> float:
-    """Return the FLOP/s of the fastest of the model's matrix products."""
-    rows, width = 16 * config.context, config.width
-    wide, best = number_type(device), 0.0
+def ceiling(config: ModelConfig, device: torch.device, wide: torch.dtype) -> float:
+    """Return the FLOP/s of the fastest of the model's matrix products in the number type given."""
+    rows, width, best = 16 * config.context, config.width, 0.0
     for inner, outer in ((width, 3 * width), (width, 4 * width), (4 * width, width)):
         a = torch.randn(rows, inner, device=device).to(wide)
         b = torch.randn(inner, outer, device=device).to(wide)
@@ -194,7 +193,8 @@ def measured(given: argparse.Namespace, ranks: Ranks, folder: Path) -> dict[str,
     settings = resolve({"identity": "none", "scale": "d20", "model": shape}, root=ROOT)
     config = dial.shape(settings.model)
     prepare(ranks)
-    possible, sheet = ceiling(config, ranks.device), hardware.peak_of(ranks.device)
+    possible = ceiling(config, ranks.device, number_type(ranks.device))
+    sheet = hardware.peak_of(ranks.device)
     refreshed = refresh(config, settings, ranks, folder, tokens=given.refresh_tokens)
     figures = pretraining(config, settings, ranks, folder, steps=given.steps)
     used = figures["tokens_per_s"] * config.flops_per_token / ranks.world
