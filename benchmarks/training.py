@@ -4,8 +4,8 @@ Two models: that of config/scales/tiny.yaml in kind, on conversations of differe
 the plainest loop; and a larger one, d4, on rows of documents, against compiled loops in float32 and
 bfloat16. All loops have the same model, batches and machine, and take turns, because the speed of
 a shared machine drifts: a ratio is the median of those of the turns. A token is one that is not
-padding. Of d4 the model's own matrix products tell what there is to win: `ceiling_ratio` is how much
-faster the fastest of them is in bfloat16 than in float32, `d4_of_ceiling` the share that we use.
+padding. Of d4 the model's own matrix products tell what there is to win: `ceiling_ratio` is how
+much faster the fastest of them is in bfloat16 than in float32, `d4_of_ceiling` the share we use.
 """
 
 # ruff: noqa: E402
