@@ -125,10 +125,12 @@ class Executor(RemoteExecutor):  # type: ignore[misc]
         """Return what else the Snakemake in the container is told: where it is, to say little.
 
         And not to follow a rule's own `retries:`: those are counted here, where the next attempt
-        can ask for more memory.
+        can ask for more memory. Nor to wait for the end of the second in which its only job began,
+        as it does to count jobs a second: 1.1 instead of 2.2 s for a job that does nothing.
         """
         quiet = "--directory . --quiet progress rules host reason"
-        return f"{quiet} --preemptible-retries 0 --preemptible-rules"  # of all rules
+        at_once = "--max-jobs-per-timespan 1/0s"
+        return f"{quiet} {at_once} --preemptible-retries 0 --preemptible-rules"  # of all rules
 
     async def _live(self, info: SubmittedJobInfo) -> None:
         from .call import Life

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 PATIENCE_S = 15
 """How long one waits for Modal at Ctrl-C."""
 
+LONG_REQUESTS = 40
+"""Calls waited for at once, and logs listened to at once. A server takes some 100 requests on a
+connection at a time, and the others queue: those that start and those that cancel have to pass."""
+
+TURN_S = 10.0
+"""How long a call is waited for before it is the next one's turn."""
+
 
 @dataclass
 class Site:
@@ -50,6 +57,9 @@ class Site:
     bill: money.Bill
     live: "dict[str, Life]" = field(default_factory=dict)
     """Jobs that are on Modal or on their way, by their keys."""
+    waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LONG_REQUESTS))
+    ears: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LONG_REQUESTS))
+    """Held while a call is waited for, and while a log is listened to."""
 
 
 class Life:
@@ -180,11 +190,12 @@ class Life:
         call = self.call
         tasks = [
             asyncio.create_task(each)
-            for each in (self.log.follow(call), self.log.wait_told(str(self.order.hardware)))
+            for each in (self._listen(self.log), self.log.wait_told(str(self.order.hardware)))
         ]
         try:
             while outcome.kind not in ("ended", "timeout", "lost"):
-                outcome = await patiently(lambda: outcome_of(call, None), self.log.tell)
+                async with self.site.waits:
+                    outcome = await patiently(lambda: outcome_of(call, TURN_S), self.log.tell)
                 if outcome.kind == "gone":
                     break
         finally:
@@ -193,6 +204,12 @@ class Life:
         self._over = True
         await self.log.complete(call, self.started, ended=outcome.kind == "ended")
         return outcome
+
+    async def _listen(self, log: Log) -> None:
+        """Follow the log as soon as few enough others are; what it misses comes at the end."""
+        assert self.call is not None
+        async with self.site.ears:
+            await log.follow(self.call)
 
     async def _finish(self, outcome: Outcome) -> None:
         """Fetch what the job made, write down what it cost, and fail if it failed."""

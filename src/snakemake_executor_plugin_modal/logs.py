@@ -62,6 +62,7 @@ class Log:
         self._rest = ""
         self._first: datetime | None = None
         self._last: datetime | None = None
+        self._followed = False
         self.starts = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8")
@@ -72,6 +73,7 @@ class Log:
 
     async def follow(self, call: "modal.FunctionCall[object]") -> None:
         """Show and keep lines as they come, until cancelled; a broken stream is taken up again."""
+        self._followed = True
         pause = 0.1
         while True:
             try:
@@ -88,12 +90,15 @@ class Log:
             await asyncio.sleep(pause)
 
     async def wait_told(self, hardware: str) -> None:
-        """Say from time to time that the job waits for ``hardware``, until it has started."""
+        """Say from time to time that the job waits for ``hardware``, until it has started.
+
+        Nothing is said of a log that is not followed: nobody knows then.
+        """
         began, due = time.monotonic(), list(SAID_AFTER_S)
         while not self.starts:
             await asyncio.sleep(0.2)
             waited = time.monotonic() - began
-            if waited > due[0] and not self.starts:
+            if waited > due[0] and self._followed and not self.starts:
                 self.tell(f"waiting for {hardware}: {span(waited)}")
                 due = due[1:] or [due[0] + SAID_AFTER_S[-1]]
 

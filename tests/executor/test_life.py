@@ -121,12 +121,14 @@ def test_a_failed_job_is_tried_again_in_a_call_of_its_own_where_it_may_run(mini:
     assert (mini.results / "flaky.txt").read_text() == "fine\n"
 
 
-def test_fifty_jobs_at_once_keep_nobody_waiting_and_are_cancelled_together(mini: Mini) -> None:
+def test_more_jobs_than_a_connection_takes_requests_are_started_and_cancelled_together(
+    mini: Mini,
+) -> None:
     mini.cloud.capacity(600)
-    run = mini.start("crowd", "--local-cores", "1")
+    run = mini.start("crowd", "--local-cores", "1", "--jobs", "150")
     beside = [mini.results / "beside" / f"{n}.txt" for n in range(8)]
     eventually("local jobs", lambda: all(path.exists() for path in beside), timeout_s=30)
-    eventually("fifty calls", lambda: len(mini.cloud.spawned) == 50, timeout_s=30)
+    eventually("all calls", lambda: len(mini.cloud.spawned) == 110, timeout_s=60)
     interrupted = time.monotonic()
     run.send(signal.SIGINT)
     run.ends(1)
