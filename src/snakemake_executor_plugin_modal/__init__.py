@@ -120,9 +120,9 @@ class Executor(RemoteExecutor):  # type: ignore[misc]
     def get_job_args(self, job: Any) -> str:
         """Return the job's part of its command; in its container it has the cores it asked for.
 
-        To count jobs a second, Snakemake ends no earlier than a second after the last one began. For
-        a single job it need not: 1.1 instead of 2.2 s for one that does nothing. (In a group, jobs
-        wait for each other, and Snakemake would look without a pause whether they may start.)
+        To count jobs a second, Snakemake ends no earlier than a second after the last one began.
+        For a single job it need not: 1.1 instead of 2.2 s for one that does nothing. (In a group,
+        jobs wait for cores, and Snakemake would look without a pause whether one is free.)
         """
         at_once = "" if job.is_group() else " --max-jobs-per-timespan 1/0s"
         return str(RealExecutor.get_job_args(self, job, cores=job.threads)) + at_once
