@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +63,7 @@ class Terminal:
         return self.seen[start : self.place]
 
     def _read(self) -> bool:
+        assert select.select([self.ours], [], [], 60)[0], f"silent; so far: {self.seen!r}"
         try:
             more = os.read(self.ours, 4096)
         except OSError:  # what Linux says when the other side is closed

@@ -161,8 +161,8 @@ class Executor(RemoteExecutor):  # type: ignore[misc]
         """Return what the jobs of this run share; only now Modal's client is loaded."""
         import modal
 
-        from .call import Site
         from .ledger import Ledger
+        from .site import Site
         from .text import say
         from .volume import Folder
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_common.exceptions import WorkflowError
 
 from . import files, hardware, money
-from .image import Deployed
-from .ledger import Entry, Ledger
+from .ledger import Entry
 from .logs import Log
 from .outcome import Outcome, outcome_of
 from .patience import brief, patiently
+from .site import Site
 from .text import say, span
-from .volume import Folder, Missing
+from .volume import Missing
 
 if TYPE_CHECKING:
     import modal
@@ -26,40 +25,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 15
 """How long one waits for Modal at Ctrl-C."""
 
-LONG_REQUESTS = 40
-"""Calls waited for at once, and logs listened to at once. A server takes some 100 requests on a
-connection at a time, and the others queue: those that start and those that cancel have to pass."""
-
 TURN_S = 10.0
 """How long a call is waited for before it is the next one's turn."""
-
-
-@dataclass
-class Site:
-    """What the jobs of a run share."""
-
-    folder: Folder
-    deployed: Deployed
-    ledger: Ledger
-    budget: money.Budget
-    state: Path
-    """``.snakemake/modal``."""
-    logs: Path
-    """``.snakemake/log/modal``."""
-    sources: list[str]
-    extras: list[str]
-    """Files and folders that jobs read undeclared."""
-    before: str
-    """Command run in the container ahead of each job."""
-    env: dict[str, str]
-    region: list[str]
-    fallbacks: list[str]
-    bill: money.Bill
-    live: "dict[str, Life]" = field(default_factory=dict)
-    """Jobs that are on Modal or on their way, by their keys."""
-    waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LONG_REQUESTS))
-    ears: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LONG_REQUESTS))
-    """Held while a call is waited for, and while a log is listened to."""
 
 
 class Life:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from executor.kit import MODEL, Mini, eventually
+from snakemake_executor_plugin_modal import money
 
 pytestmark = pytest.mark.workflow
 
@@ -31,7 +32,7 @@ def test_a_first_run_sends_away_what_asks_for_a_gpu_and_nothing_is_run_again(min
     (receipt,) = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert (receipt["rule"], receipt["gpu"], receipt["call"]) == ("train", "H100:8", call.id)
     assert receipt["usd"] == pytest.approx(receipt["seconds"] * 8 * 3.95 / 3600, rel=0.05)
-    assert f"about ${receipt['usd']:.2f}" in told
+    assert money.dollars(receipt["usd"]) in told
 
     before = {path: path.stat().st_mtime_ns for path in mini.results.rglob("*")}
     rpcs = sum(mini.cloud.calls.values())
