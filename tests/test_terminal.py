@@ -7,6 +7,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,15 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         os.write(self.ours, keys.encode())
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C as a person does, not in the instant in which the prompt appears.
+
+        Python's input() shows it just before it waits for keys; a signal between the two is only
+        seen at the next key.
+        """
+        time.sleep(0.5)
+        self.type(CTRL_C)
 
     def ask(self, line: str) -> str:
         """Type a line at the prompt and return what is shown until the next prompt."""
@@ -152,9 +162,9 @@ def test_ctrl_c_twice_leaves_but_not_with_a_question_between(talk: Terminal) -> 
     talk.until("Once more to leave.")
     talk.until("\n> ")
     assert 'heard ["Hi"]' in talk.ask("Hi")
-    talk.type(CTRL_C)
+    talk.interrupt()
     talk.until("\n> ")
-    talk.type(CTRL_C)
+    talk.interrupt()
     assert "Traceback" not in talk.leaves()
 
 
