@@ -251,12 +251,12 @@ class _Loss(Function):  # 55 -> 36; the derivative is worked out on the way, log
                 part.copy_(share)
             torch.mm(slopes, small, out=grads_x[first : first + BLOCK])
             grads_head += slopes.T @ rows
-        ctx.grads = grads_x, grads_head
+        ctx.save_for_backward(grads_x, grads_head)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grads_x, grads_head = ctx.grads
+        grads_x, grads_head = ctx.saved_tensors
         scale = 4 * grads[0]  # the slope of cap * tanh(x / cap) is 4 g (1 - g)
         return grads_x * scale.to(grads_x.dtype), grads_head * scale, None, None
 
