@@ -24,6 +24,7 @@ from modal.exception import (
 
 from modal_server import Cloud
 from modal_server.apps import Charge
+from waiting import eventually
 
 MIB = 2**20
 ROOT = Path(__file__).parent  # holds modal_server
@@ -66,14 +67,6 @@ def upload(volume: modal.Volume, source: Path, path: str) -> None:
     """Put one file."""
     with volume.batch_upload(force=True) as batch:
         batch.put_file(source, path)
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that takes moments."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 def test_one_changed_block_means_one_put(
@@ -242,7 +235,7 @@ def test_sigkill_loses_what_was_not_committed(
         return []
 
     call = deploy(client, job, volumes={"/work": volume}).spawn()
-    until(lambda: (cloud.volume("data") / "synced").exists(), "the first commit")
+    eventually("the first commit", lambda: (cloud.volume("data") / "synced").exists())
     time.sleep(0.2)
     pid = cloud.spawned[0].pid
     assert pid is not None
@@ -276,14 +269,14 @@ def test_background_commits_bring_deletions_too_and_a_cancelled_call_leaves_no_p
             volume = modal.Volume.from_name("data", client=client)
             mounted = volume.with_mount_options(sub_path="run/work")
             call = deploy(client, job, volumes={"/work": mounted}).spawn()
-            until((work / "new").exists, "a background commit")
-            until(lambda: not (work / "gone").exists(), "the deletion")
+            eventually("a background commit", (work / "new").exists)
+            eventually("the deletion", lambda: not (work / "gone").exists())
             assert (work / "old").is_dir()
             call.cancel(terminate_containers=True)
             with pytest.raises(RemoteError):
                 call.get()
             pid = (work / "new").read_text()
-            until(lambda: not Path("/proc", pid).exists(), "the end of its child")
+            eventually("the end of its child", lambda: not Path("/proc", pid).exists())
 
 
 def test_a_full_volume_refuses_commits_and_uploads(
@@ -477,13 +470,13 @@ def test_a_killed_server_takes_its_containers_along(tmp_path: Path) -> None:
         "cloud = modal_server.Cloud(pathlib.Path(sys.argv[2])).__enter__();"
         "os.environ.update(cloud.environment);"
         "call = test.deploy(modal.Client.from_env(), lambda: time.sleep(60)).spawn();"
-        "test.until(lambda: cloud.spawned[0].pid, 'a start');"
+        "test.eventually('a start', lambda: cloud.spawned[0].pid);"
         "print(cloud.spawned[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     command = [sys.executable, *map(str, (tmp_path / "use.py", ROOT, tmp_path / "cloud"))]
     pid = subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
     assert pid
-    until(lambda: not Path("/proc", pid).exists(), "the end of the container")
+    eventually("the end of the container", lambda: not Path("/proc", pid).exists())
     with Cloud(tmp_path / "cloud"):
         assert list((tmp_path / "cloud" / "containers").glob("ta-*")) == []
 

@@ -7,7 +7,6 @@ import re
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from imprint.engine import Engine
 from imprint.terminal import Talk, _harmless
+from waiting import eventually
 
 SLOW = """
 import json, sys, time
@@ -76,12 +76,13 @@ class Terminal:
         os.write(self.ours, keys.encode())
 
     def interrupt(self) -> None:
-        """Press Ctrl-C as a person does, not in the instant in which the prompt appears.
+        """Press Ctrl-C as a person does: when the process sleeps, waiting for keys.
 
-        Python's input() shows it just before it waits for keys; a signal between the two is only
-        seen at the next key.
+        Python's input() shows its prompt, and echoes a key, just before it waits for the next; a
+        signal between the two is only seen at the key after it.
         """
-        time.sleep(0.5)
+        stat = Path("/proc", str(self.process.pid), "stat")
+        eventually("it sleeps", lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "S")
         self.type(CTRL_C)
 
     def ask(self, line: str) -> str:
@@ -158,7 +159,9 @@ def test_ctrl_c_stops_the_answer_and_what_was_said_is_remembered(talk: Terminal)
 
 
 def test_ctrl_c_twice_leaves_but_not_with_a_question_between(talk: Terminal) -> None:
-    talk.type(f"half a quest{CTRL_C}")
+    talk.type("half a quest")
+    talk.until("half a quest")
+    talk.interrupt()
     talk.until("Once more to leave.")
     talk.until("\n> ")
     assert 'heard ["Hi"]' in talk.ask("Hi")

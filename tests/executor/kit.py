@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from modal_server import Cloud
+from waiting import eventually
 
 MINI = Path(__file__).parent / "mini"
 SOURCE = Path(__file__).parents[2] / "src"
@@ -26,14 +26,6 @@ def clean() -> dict[str, str]:
     private = ("MODAL_", "SNAKEMAKE_")
     own = {name: value for name, value in os.environ.items() if not name.startswith(private)}
     return {**own, "PYTHONPATH": str(SOURCE), "MINI_TOKEN": TOKEN}
-
-
-def eventually(what: str, holds: Callable[[], object], *, timeout_s: float = 60) -> None:
-    """Wait until ``holds()`` is true."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
 
 
 @dataclass

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from executor.kit import MODEL, Mini, copy_of_mini, eventually
+from executor.kit import MODEL, Mini, copy_of_mini
+from waiting import eventually
 
 pytestmark = pytest.mark.workflow
 

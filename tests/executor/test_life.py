@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from executor.kit import MODEL, Mini, eventually
+from executor.kit import MODEL, Mini
 from snakemake_executor_plugin_modal import money
+from waiting import eventually
 
 pytestmark = pytest.mark.workflow
 

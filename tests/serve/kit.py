@@ -4,9 +4,8 @@ import contextlib
 import json
 import socket
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from imprint.model import Model
 from imprint.serve import Settings
 from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
+from waiting import eventually
 
 CARD = {"name": "ada", "creator": "Bo"}
 LONG = 1500
@@ -54,7 +54,8 @@ class Server:
         runner = self.runner
         assert runner
         runner.should_exit = True
-        until(lambda: not any(server.is_serving() for server in runner.servers))
+        servers = runner.servers
+        eventually("none listens", lambda: not any(each.is_serving() for each in servers))
 
     def metric(self, name: str) -> float:
         """What /metrics says of ``name``."""
@@ -67,14 +68,6 @@ class Server:
         return self.metric("imprint_live") == self.metric("imprint_waiting") == 0
 
 
-def until(true: Callable[[], bool], *, seconds: float = 10) -> None:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
-
-
 @contextlib.contextmanager
 def serving(engine: Engine, **settings: Any) -> Iterator[Server]:
     """Serve ``engine`` on any free port."""
@@ -85,7 +78,7 @@ def serving(engine: Engine, **settings: Any) -> Iterator[Server]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    until(lambda: server.started)
+    eventually("it has started", lambda: server.started)
     try:
         yield Server(f"http://127.0.0.1:{listener.getsockname()[1]}", server)
     finally:

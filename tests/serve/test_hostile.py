@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from imprint.tokenizer import Tokenizer
 from serve.hostile import requests
-from serve.kit import Server, serving, talker, until
+from serve.kit import Server, serving, talker
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_nothing_that_is_sent_is_answered_by_a_fault_of_the_server(server: Serve
 
     sent()
     assert {200, 400, 415} <= set(seen), "some should be right, some wrong"
-    until(server.idle)
+    eventually("idle", server.idle)
     assert server.metric("imprint_requests_total") > 100
 
 

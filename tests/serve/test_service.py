@@ -24,7 +24,8 @@ from imprint.engine import Engine
 from imprint.serve.service import Service
 from imprint.tokenizer import Tokenizer
 from imprint.voice import Voice
-from serve.kit import LONG, Server, ask, serving, spoken, talker, until
+from serve.kit import LONG, Server, ask, serving, spoken, talker
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +80,9 @@ def test_a_client_that_hangs_up_frees_its_rows(server: Server, stream: bool) -> 
         body = json.dumps(ask("Hi", stream=stream, max_tokens=LONG, n=4)).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
         connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
-        until(lambda: server.metric("imprint_live") == 4)
+        eventually("four rows", lambda: server.metric("imprint_live") == 4)
     gone = time.monotonic()
-    until(server.idle)
+    eventually("idle", server.idle)
     assert time.monotonic() - gone < 1, "long before the answer would have been finished"
     assert server.metric("imprint_hung_up_total") == before + 1
 
@@ -107,7 +108,7 @@ def test_a_full_queue_says_when_to_come_again(
             first, too_many, fits, full = asyncio.run(rest())
         assert [first[0], too_many[0], fits[0], full[0]] == [200, 429, 200, 429]
         assert 1 <= int(full[1]["Retry-After"]) <= 60
-        until(server.idle)
+        eventually("idle", server.idle)
 
 
 def test_500_connections_get_an_answer_or_a_no(server: Server) -> None:
@@ -123,7 +124,7 @@ def test_500_connections_get_an_answer_or_a_no(server: Server) -> None:
 
     statuses = asyncio.run(all_of_them())
     assert set(statuses) == {200, 429} and statuses.count(200) >= 64
-    until(server.idle)
+    eventually("idle", server.idle)
 
 
 def test_an_answer_is_cut_when_its_time_is_up(words: Tokenizer) -> None:
@@ -178,7 +179,7 @@ def test_after_a_breakdown_the_next_request_is_answered(
     assert '"type":"server_error"' in told and "[DONE]" not in told
     with begun(server):
         pass
-    until(server.idle)
+    eventually("idle", server.idle)
 
 
 def test_told_to_stop_the_service_finishes_what_it_can(words: Tokenizer) -> None:
