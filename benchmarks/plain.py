@@ -2,7 +2,8 @@
 
 `eager` is the plainest: float32, torch's AdamW. `compiled` is what nanochat does at its best: the
 model under torch.compile, in float32 or under autocast to bfloat16, Muon for one matrix after the
-other in bfloat16, fused AdamW for embedding and head. Both work out logits at every position.
+other, in bfloat16 where the processor has it, fused AdamW for embedding and head. Both work out
+logits at every position.
 """
 
 import math
@@ -90,8 +91,10 @@ def eager(config: ModelConfig) -> Callable[[Batch], None]:
     return step
 
 
-def compiled(config: ModelConfig, *, dtype: torch.dtype) -> Callable[[Batch], None]:
-    """Return a step of nanochat's kind, whose model calculates in ``dtype``."""
+def compiled(
+    config: ModelConfig, *, dtype: torch.dtype, muon: torch.dtype
+) -> Callable[[Batch], None]:
+    """Return a step of nanochat's kind, whose model calculates in ``dtype``, Muon in ``muon``."""
     model = PlainModel(config, dtype)
     loss = torch.compile(model, dynamic=False)
     orthogonal = torch.compile(_orthogonal, dynamic=False)
@@ -111,7 +114,7 @@ def compiled(config: ModelConfig, *, dtype: torch.dtype) -> Callable[[Batch], No
             for weight, momentum in zip(matrices, momenta, strict=True):
                 assert weight.grad is not None
                 momentum.lerp_(weight.grad, 0.05)
-                move = orthogonal(weight.grad.lerp_(momentum, 0.95))
+                move = orthogonal(weight.grad.lerp_(momentum, 0.95), muon)
                 rows, columns = weight.shape
                 weight.add_(move, alpha=-0.02 * math.sqrt(max(1.0, rows / columns)))
         model.zero_grad(set_to_none=True)
@@ -119,9 +122,9 @@ def compiled(config: ModelConfig, *, dtype: torch.dtype) -> Callable[[Batch], No
     return step
 
 
-def _orthogonal(matrix: Tensor) -> Tensor:
+def _orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     a, b, c = NEWTON_SCHULZ
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T
