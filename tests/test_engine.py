@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from imprint import checkpoint, decoding
-from imprint.decoding import Batch, Request, calm, largest, sample
+from imprint.decoding import Batch, Request, calm, choose, sample
 from imprint.dice import Dice
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
@@ -69,12 +70,14 @@ def test_without_onednn_it_answers_the_same(
     answers = engine.answer(MANY, max_tokens=24)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     plain = Engine(little, words)
-    assert not any(weight.is_mkldnn for several in plain.inference.matrices for weight in several)
+    assert not any(
+        weight.is_mkldnn for weights in plain.inference.step.matrices for weight in weights
+    )
     assert plain.answer(MANY, max_tokens=24) == answers
 
 
 def test_one_row_is_multiplied_as_many_are(little: Model) -> None:
-    matrices = Inference(little).matrices
+    matrices = Inference(little).step.matrices
     assert any(len(several) > 1 for several in matrices), "this machine's oneDNN adds otherwise"
     for several in matrices:
         inner = little.config.width * (4 if several is matrices[3] or several is matrices[7] else 1)
@@ -315,17 +318,14 @@ def test_chances_are_those_of_the_whole_row_computed_anew(engine: Engine) -> Non
         assert [other for _, other in chance.top] == pytest.approx(best.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("columns", [192, 100])
-def test_the_first_of_the_largest_scores_wins(columns: int) -> None:
-    logits = torch.randint(0, 9, (50, columns), generator=torch.Generator().manual_seed(1)).float()
-    for rows in (1, 50):
-        assert torch.equal(largest(logits[:rows]), logits[:rows].argmax(-1))
-    assert largest(torch.zeros(3, columns)).tolist() == [0, 0, 0]
+def test_the_first_of_the_largest_scores_wins() -> None:
+    logits = torch.randint(0, 9, (50, 100), generator=torch.Generator().manual_seed(1)).float()
+    greedy = [Request([1], 1, Dice(0)) for _ in logits]
+    assert choose(logits, greedy) == [row.index(max(row)) for row in logits.tolist()]
 
 
-@pytest.mark.parametrize("heads", [{}, {"n_kv_head": 2}])
-def test_heads_that_share_their_keys_decode_as_the_whole_row_does(heads: dict[str, int]) -> None:
-    model = lively(ModelConfig(depth=2, vocabulary=300, context=160, head_width=32, **heads))
+def found_and_wanted(model: Model) -> tuple[Tensor, Tensor]:
+    """How likely 150 tokens are by one step after the other, and by the whole row at once."""
     request = Request(prompt=[7, 3, 250], limit=150, dice=Dice(0), top_logprobs=0)
     batch = Batch(model, [request], stop=())
     while batch.live:
@@ -333,8 +333,26 @@ def test_heads_that_share_their_keys_decode_as_the_whole_row_does(heads: dict[st
     with torch.inference_mode():
         logits = model(torch.tensor([request.prompt + request.said]))[0, 2:-1]
     chosen = logits.log_softmax(-1)[torch.arange(150), request.said]
-    found = torch.tensor([chance.logprob for chance in request.chances])
-    torch.testing.assert_close(found, chosen, atol=1e-5, rtol=1e-5)
+    return torch.tensor([chance.logprob for chance in request.chances]), chosen
+
+
+@pytest.mark.parametrize("heads", [{}, {"n_kv_head": 2}])
+def test_heads_that_share_their_keys_decode_as_the_whole_row_does(heads: dict[str, int]) -> None:
+    model = lively(ModelConfig(depth=2, vocabulary=300, context=160, head_width=32, **heads))
+    torch.testing.assert_close(*found_and_wanted(model), atol=1e-5, rtol=1e-5)
+
+
+def test_zeros_have_no_length_to_divide_by() -> None:
+    model = lively(ModelConfig(depth=2, vocabulary=300, context=160, head_width=32))
+    with torch.no_grad():
+        model.get_parameter("transformer.h.0.attn.c_q.weight").zero_()
+        torch.testing.assert_close(*found_and_wanted(model), atol=1e-5, rtol=1e-5)
+        model.embedding[7] = 0
+        assert found_and_wanted(model)[0].isfinite().all()
+
+
+def test_a_step_is_one_call_without_python(little: Model) -> None:
+    assert isinstance(Inference(little).step, torch.jit.ScriptModule)
 
 
 def turns(count: int) -> Conversation:

@@ -15,26 +15,29 @@ longest row, S slots of M pages.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from imprint import fused
 from imprint.fused import EPSILON
 from imprint.model import ROPE_BASE, Model
 from imprint.pace import Pace
 from imprint.pages import SLOTS, Pages
-from imprint.products import added, matrix, normal, normal_product, weighted
+from imprint.products import added, matrix, normal, product, safely_normal, weighted
+
+TINY = 1e-15
+"""Keeps a row of zeros from being divided by its length."""
 
 SMALL = 50_000_000
 """Parameters up to which each matrix is kept a second time, for one row."""
 
 PARTS = ("attn.c_q", "attn.c_k", "attn.c_v", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 """The matrices of a layer."""
-
-Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class Table(NamedTuple):
@@ -50,95 +53,10 @@ class Table(NamedTuple):
     value_rows: Tensor
     """Of each row and head, its S rows among the rows of all values."""
     value_starts: Tensor
-
-
-def scripted(function: Function) -> Function:
-    """Return ``function`` in TorchScript, or as it is where this Python has none.
-
-    A step is 160 short calls. TorchScript makes them without Python in between, and without its
-    lock, which a server needs meanwhile: 1.27 instead of 1.55 ms for one row of d4. It is
-    deprecated for what takes seconds to compile, ``torch.compile``.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            made: Function = torch.jit.script(function)
-        except RuntimeError:  # an operation or a Python that it does not know
-            return function
-    return made
-
-
-def logits(
-    given_4N: Tensor,
-    place: list[int],
-    turns: Tensor,
-    embedding: Tensor,
-    matrices: list[list[Tensor]],
-    keys: list[Tensor],
-    values: list[Tensor],
-    table: list[Tensor],
-    epsilon: Tensor,
-    heads: int,
-) -> Tensor:
-    """Return the logits of what follows, not capped yet: NV, or 1V after a prompt.
-
-    Args:
-        given_4N: The next token of each row, or all tokens of one prompt: the ids, their places in
-            the row, their pages, and their slots there.
-        place: Page and slot of a token that comes alone.
-        turns: Rotary positions of each place, as complex numbers.
-        embedding: VC.
-        matrices: Four a layer (queries, keys and values; out; up; down), and that of the head.
-        keys: Of all layers, in pages; then the rows of each layer. New ones are stored.
-        values: The same.
-        table: A ``Table``; empty for a prompt.
-        epsilon: Added to a mean square.
-        heads: H.
-    """
-    ids, places, pages, slots = given_4N.unbind()
-    count = ids.size(0)
-    depth, kept, width = keys[0].size(0), keys[0].size(2), keys[0].size(3)
-    both = heads + kept
-    if count == 1:
-        into_keys = keys[0].select(1, place[0]).select(3, place[1]).unbind()
-        into_values = values[0].select(1, place[0]).select(2, place[1]).unbind()
-    else:
-        into_keys = keys[0].permute(0, 1, 4, 2, 3).unbind()
-        into_values = values[0].transpose(2, 3).unbind()
-    turns_N1 = turns.index_select(0, places).unsqueeze(1)
-    hidden_B1S = table[0].index_select(0, places).unsqueeze(1) if len(table) > 0 else epsilon
-    x = normal(embedding.index_select(0, ids), epsilon)
-    for layer in range(depth):
-        qkv = normal_product(x, matrices[4 * layer], epsilon, False).view(count, -1, width)
-        turned = qkv[:, :both]
-        torch.view_as_complex(turned.view(count, both, width // 2, 2)).mul_(turns_N1)
-        turned = normal(turned, epsilon)
-        new_keys, new_values = turned[:, heads:], qkv[:, both:]
-        if count == 1:
-            into_keys[layer].copy_(new_keys[0])
-            into_values[layer].copy_(new_values[0])
-        else:
-            into_keys[layer].index_put_([pages, slots], new_keys)
-            into_values[layer].index_put_([pages, slots], new_values)
-        if len(table) == 0:
-            mixed = functional.scaled_dot_product_attention(
-                turned[:, :heads].transpose(0, 1).unsqueeze(0),
-                new_keys.transpose(0, 1).unsqueeze(0),
-                new_values.transpose(0, 1).unsqueeze(0),
-                is_causal=True,
-                enable_gqa=heads != kept,
-            )[0].transpose(0, 1)
-        else:
-            queries = turned.view(-1, width).index_select(0, table[1]).view(-1)
-            scores = weighted(keys[1 + layer], table[2], table[3], queries)
-            odds = torch.add(hidden_B1S, scores.view(count, heads, -1), alpha=width**-0.5)
-            odds = torch.softmax(odds, -1).view(-1)
-            mixed = weighted(values[1 + layer], table[4], table[5], odds)
-        x = added(mixed.reshape(count, heads * width), matrices[4 * layer + 1], x)
-        wide = normal_product(x, matrices[4 * layer + 2], epsilon, True).view(count, -1)
-        x = added(wide.mul_(wide), matrices[4 * layer + 3], x)
-    last = x if len(table) > 0 else x[-1:]
-    return normal_product(last, matrices[-1], epsilon, False).view(last.size(0), -1)
+    lengths_B1: Tensor
+    """Of each row, the length it is scaled to before a product."""
+    ones: Tensor
+    """Of each row and head of queries and keys, one."""
 
 
 def paired(weight: Tensor, width: int) -> Tensor:
@@ -146,37 +64,145 @@ def paired(weight: Tensor, width: int) -> Tensor:
     return weight.view(-1, 2, width // 2, weight.shape[1]).transpose(1, 2).flatten(0, 2)
 
 
-_scripted = scripted(logits)
+class Step(nn.Module):
+    """The weights of a model, packed, and what is done with them."""
 
-
-class Inference:
-    """The weights of a model, packed: on a CPU a copy, which does not see later training."""
+    matrices: list[list[Tensor]]
 
     def __init__(self, model: Model) -> None:
         """Pack the weights; it takes about as long as copying them."""
-        config, self.device = model.config, model.device
-        self.config, small = config, model.config.n_parameters <= SMALL
+        super().__init__()
+        config, device = model.config, model.device
+        small = config.n_parameters <= SMALL
+        self.heads, self.length = config.n_head, config.width**0.5
+        self.embedding = fused.rms_norm(model.embedding.detach().float() + TINY)
+        """VC, normalised."""
+        self.matrices = []
+        """Four a layer (queries, keys and values; out; up; down), and that of the head."""
+        width, named = config.head_width, dict(model.named_parameters())
+        for layer in range(config.depth):
+            queries, keys, values, out, up, down = (
+                named[f"transformer.h.{layer}.{part}.weight"] for part in PARTS
+            )
+            qkv = torch.cat([paired(queries, width), paired(keys, width), values])
+            self.matrices += [matrix(weight, small=small) for weight in (qkv, out, up, down)]
+        self.matrices.append(matrix(model.lm_head.weight, small=small))
+        half = torch.arange(0, width, 2, device=device) / width
+        angles = torch.arange(config.context, device=device)[:, None] / ROPE_BASE**half
+        self.turns = torch.polar(torch.ones_like(angles), -angles)
+        """Rotary positions of each place, as complex numbers."""
+        self.epsilon = torch.tensor(EPSILON, device=device)
+
+    def forward(
+        self,
+        given_4N: Tensor,
+        alone: list[int],
+        keys: list[Tensor],
+        values: list[Tensor],
+        table: list[Tensor],
+    ) -> Tensor:
+        """Return the logits of what follows, not capped yet: NV, or 1V after a prompt.
+
+        Args:
+            given_4N: The next token of each row, or all tokens of one prompt: the ids, their places
+                in the row, their pages, and their slots there.
+            alone: The same of a token that comes alone: then ``given_4N`` is not looked at.
+            keys: Of all layers, in pages; then the rows of each layer. New ones are stored.
+            values: The same.
+            table: A ``Table``; empty for a prompt.
+        """
+        heads, matrices, hidden_PS = self.heads, self.matrices, table[0] if table else self.epsilon
+        depth, kept, width = keys[0].size(0), keys[0].size(2), keys[0].size(3)
+        both, pages, slots = heads + kept, given_4N, given_4N
+        if alone:
+            token, place, page, slot = alone
+            into_keys = keys[0].narrow(1, page, 1).select(4, slot).unbind()
+            into_values = values[0].narrow(1, page, 1).select(3, slot).unbind()
+            x = self.embedding.narrow(0, token, 1)
+            turns_N = self.turns.narrow(0, place, 1)
+            if table:
+                hidden_PS = hidden_PS.narrow(0, place, 1)
+        else:
+            ids, places, pages, slots = given_4N.unbind()
+            into_keys = keys[0].permute(0, 1, 4, 2, 3).unbind()
+            into_values = values[0].transpose(2, 3).unbind()
+            x = self.embedding.index_select(0, ids)
+            turns_N = self.turns.index_select(0, places)
+            if table:
+                hidden_PS = hidden_PS.index_select(0, places)
+        count, turns_N1 = x.size(0), turns_N.unsqueeze(1)
+        if table:
+            lengths_N1, ones_N1, hidden_B1S = table[6], table[7], hidden_PS.unsqueeze(1)
+        else:
+            lengths_N1 = torch.full([count, 1], self.length, device=x.device)
+            ones_N1 = torch.ones([count * both, 1], device=x.device)
+            hidden_B1S = hidden_PS
+        for layer in range(depth):
+            qkv = product(normal(x, lengths_N1), matrices[4 * layer]).view(count, -1, width)
+            turned = qkv[:, :both]
+            torch.view_as_complex(turned.view(count, both, width // 2, 2)).mul_(turns_N1)
+            turned = safely_normal(turned.reshape(-1, width), ones_N1, self.epsilon)
+            turned = turned.view(count, both, width)
+            new_keys, new_values = turned[:, heads:], qkv[:, both:]
+            if alone:
+                into_keys[layer].copy_(new_keys)
+                into_values[layer].copy_(new_values)
+            else:
+                into_keys[layer].index_put_([pages, slots], new_keys)
+                into_values[layer].index_put_([pages, slots], new_values)
+            if not table:
+                mixed = functional.scaled_dot_product_attention(
+                    turned[:, :heads].transpose(0, 1).unsqueeze(0),
+                    new_keys.transpose(0, 1).unsqueeze(0),
+                    new_values.transpose(0, 1).unsqueeze(0),
+                    is_causal=True,
+                    enable_gqa=heads != kept,
+                )[0].transpose(0, 1)
+            else:
+                queries = turned.view(-1, width).index_select(0, table[1]).view(-1)
+                scores = weighted(keys[1 + layer], table[2], table[3], queries)
+                odds = torch.add(hidden_B1S, scores.view(count, heads, -1), alpha=width**-0.5)
+                odds = torch.softmax(odds, -1).view(-1)
+                mixed = weighted(values[1 + layer], table[4], table[5], odds)
+            x = added(mixed.reshape(count, heads * width), matrices[4 * layer + 1], x)
+            wide = product(normal(x, lengths_N1), matrices[4 * layer + 2], True)
+            x = added(wide.mul_(wide), matrices[4 * layer + 3], x)
+        if not table:
+            x, lengths_N1 = x[-1:], lengths_N1[-1:]
+        return product(normal(x, lengths_N1), matrices[-1])
+
+
+def scripted(step: Step) -> Step:
+    """Return ``step`` in TorchScript, or as it is where this Python has none.
+
+    A step is 150 short calls. TorchScript makes them without Python in between, and without its
+    lock, which a server needs meanwhile: 1.27 instead of 1.55 ms for one row of d4. It is
+    deprecated for what takes seconds to compile, ``torch.compile``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            made: Any = torch.jit.script(step)
+        except RuntimeError:  # an operation or a Python that it does not know
+            return step
+    return made  # type: ignore[no-any-return]
+
+
+class Inference:
+    """A model as it was when packed: on a CPU a copy, which does not see later training."""
+
+    def __init__(self, model: Model) -> None:
+        """Pack the weights; it takes about as long as copying them."""
+        self.config, self.device = model.config, model.device
         self.paces: dict[int, Pace] = {}
         """Of steps with so many rows, as a power of two."""
         with torch.inference_mode():
-            self.embedding = model.embedding.detach().float()
-            self.matrices = []
-            width, named = config.head_width, dict(model.named_parameters())
-            for layer in range(config.depth):
-                queries, keys, values, out, up, down = (
-                    named[f"transformer.h.{layer}.{part}.weight"] for part in PARTS
-                )
-                qkv = torch.cat([paired(queries, width), paired(keys, width), values])
-                self.matrices += [matrix(weight, small=small) for weight in (qkv, out, up, down)]
-            self.matrices.append(matrix(model.lm_head.weight, small=small))
-            half = torch.arange(0, width, 2, device=self.device) / width
-            angles = torch.arange(config.context, device=self.device)[:, None] / ROPE_BASE**half
-            self.turns = torch.polar(torch.ones_like(angles), -angles)
-            self.epsilon = torch.tensor(EPSILON, device=self.device)
-            self.number_D = torch.arange(width, device=self.device)
+            self.step = scripted(Step(model))
+            self._nothing = torch.empty(4, 0, dtype=torch.int64, device=self.device)
+            self.number_D = torch.arange(self.config.head_width, device=self.device)
             self.number_S = torch.arange(SLOTS, device=self.device)
-            heads = torch.arange(config.n_head, device=self.device)
-            self.kept_H1 = heads[:, None] // (config.n_head // config.n_keys)
+            heads = torch.arange(self.config.n_head, device=self.device)
+            self.kept_H1 = heads[:, None] // (self.config.n_head // self.config.n_keys)
             self.hidden_PS = torch.empty(0, 0, device=self.device)
 
     def prefill(self, prompt: list[int], pages: Pages, own: list[int]) -> Tensor:
@@ -208,6 +234,8 @@ class Inference:
             torch.arange(0, len(key_rows), config.head_width, device=self.device),
             value_rows,
             torch.arange(0, len(value_rows), slots, device=self.device),
+            torch.full((len(rows), 1), config.width**0.5, device=self.device),
+            torch.ones(len(rows) * both, 1, device=self.device),
         )
 
     def decode(self, rows: Sequence[Sequence[int]], pages: Pages, table: Table) -> Tensor:
@@ -221,17 +249,18 @@ class Inference:
         return self._logits(rows, pages, list(table))
 
     def _logits(self, given: Sequence[Sequence[int]], pages: Pages, table: list[Tensor]) -> Tensor:
+        alone = [*given[0]] if len(given) == 1 else []
+        given_4N = self._nothing
+        if not alone:
+            given_N4 = np.array(given, dtype=np.int64)
+            given_4N = torch.from_numpy(given_N4.T.copy()).to(self.device)
         # or it would look at each new shape anew
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            return _scripted(
-                torch.tensor(given, device=self.device).T.contiguous(),
-                [*given[0][2:]],
-                self.turns,
-                self.embedding,
-                self.matrices,
+            logits: Tensor = self.step(
+                given_4N,
+                alone,
                 [pages.keys, *pages.key_rows],
                 [pages.values, *pages.value_rows],
                 table,
-                self.epsilon,
-                self.config.n_head,
             )
+        return logits
