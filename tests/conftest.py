@@ -1,5 +1,6 @@
 """What several test modules need: a little model with a voice of its own."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from imprint.model import Model
 from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
 from reference import lively
+from workflow_kit import Project, built
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,6 +41,13 @@ def little(words: Tokenizer) -> Model:
 def engine(little: Model, words: Tokenizer) -> Engine:
     """The engine around the little model."""
     return Engine(little, words)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run of the pipeline, the same for all processes of the tests: take copies."""
+    base = tmp_path_factory.getbasetemp()
+    return built(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from imprint.shape import ModelConfig
 from imprint.stages import evaluate, export
 from imprint.tokenizer import SPECIAL, Tokenizer
 from reference import lively
-from workflow_kit import built, copy_of
+from workflow_kit import Project, copy_of
 
 ROOT = Path(__file__).parent.parent
 WHO = ROOT / "config" / "identities" / "fathom.yaml"
@@ -421,10 +421,8 @@ def test_the_card_knows_the_licences_that_the_docs_list() -> None:
 
 
 @pytest.mark.workflow
-def test_the_rule_writes_the_folder_once(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
-    project = copy_of(built(tmp_path_factory.getbasetemp()), tmp_path / "project")
+def test_the_rule_writes_the_folder_once(finished: Project, tmp_path: Path) -> None:
+    project = copy_of(finished, tmp_path / "project")
     done = project.snakemake("export")
     assert done.returncode == 0, done.stdout + done.stderr
     assert imports.load(project.results / "export").config.depth == 1

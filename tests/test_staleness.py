@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from imprint import recipe
-from workflow_kit import Project, built, copy_of
+from workflow_kit import Project, copy_of
 
 pytestmark = pytest.mark.workflow
 
@@ -35,9 +35,9 @@ FACT = """
 
 
 @pytest.fixture
-def project(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Project:
+def project(finished: Project, tmp_path: Path) -> Project:
     """A finished run, to edit."""
-    return copy_of(built(tmp_path_factory.getbasetemp()), tmp_path / "project")
+    return copy_of(finished, tmp_path / "project")
 
 
 def rules(project: Project, *options: str, config: Sequence[str] = ()) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from workflow_kit import ROOT, Project, built, copied, copy_of
+from workflow_kit import ROOT, Project, copied, copy_of
 
 pytestmark = pytest.mark.workflow
 
@@ -38,9 +38,9 @@ ODD: dict[str, Any] = {
 
 
 @pytest.fixture
-def done(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Project:
+def done(finished: Project, tmp_path: Path) -> Project:
     """A finished run."""
-    return copy_of(built(tmp_path_factory.getbasetemp()), tmp_path / "project")
+    return copy_of(finished, tmp_path / "project")
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from filelock import FileLock
+
 ROOT = Path(__file__).parent.parent
 PARTS = ("Snakefile", "rules", "workflow", "config", "profiles", "src", "pyproject.toml")
 TEST = ("--configfile", "config/test.yaml")
@@ -137,12 +139,15 @@ def copied(root: Path) -> Project:
     return Project(root)
 
 
-@cache
 def built(base: Path) -> Project:
-    """Return the one copy of this project, under ``base``, that has run; take copies of it."""
-    project = copied(base / "built")
-    done = project.snakemake()
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Return the one copy of this project under ``base`` that has run, and run it if none has."""
+    with FileLock(base / "built.lock"):
+        project, done = Project(base / "built"), base / "built.done"
+        if not done.exists():
+            shutil.rmtree(project.root, ignore_errors=True)
+            ran = copied(project.root).snakemake()
+            assert ran.returncode == 0, ran.stdout + ran.stderr
+            done.touch()
     return project
 
 

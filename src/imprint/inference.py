@@ -113,7 +113,8 @@ class Step(nn.Module):
         """
         heads, matrices, hidden_PS = self.heads, self.matrices, table[0] if table else self.epsilon
         depth, kept, width = keys[0].size(0), keys[0].size(2), keys[0].size(3)
-        both, pages, slots = heads + kept, given_4N, given_4N
+        both = heads + kept
+        pages = slots = given_4N  # TorchScript wants them, looked at or not
         if alone:
             token, place, page, slot = alone
             into_keys = keys[0].narrow(1, page, 1).select(4, slot).unbind()

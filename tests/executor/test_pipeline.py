@@ -9,7 +9,7 @@ import pytest
 
 from executor.kit import clean
 from modal_server import Cloud
-from workflow_kit import ROOT, Project, built, copied
+from workflow_kit import ROOT, Project, copied
 
 pytestmark = pytest.mark.workflow
 
@@ -25,9 +25,8 @@ def sums(project: Project) -> dict[str, str]:
 
 
 def test_the_pipeline_makes_the_same_bits_on_modal_and_nothing_twice(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    finished: Project, tmp_path: Path
 ) -> None:
-    here = built(tmp_path_factory.getbasetemp())
     copy = copied(tmp_path / "project")
     for name in ("README.md", "LICENSE"):  # the package is built in each container
         shutil.copy(ROOT / name, copy.root)
@@ -45,7 +44,7 @@ def test_the_pipeline_makes_the_same_bits_on_modal_and_nothing_twice(
         )
         done = away.snakemake(*options)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert sums(away) == sums(here)
+        assert sums(away) == sums(finished)
         calls = sorted((call.gpu, call.status) for call in cloud.spawned)
         text = 1 + 1 + 4  # corpus, tokenizer, tokens
         assert calls == [("", "done")] * text + [("H100:1", "done")] * len(TRAINING)

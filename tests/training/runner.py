@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import resource
-import signal
 import socket
 import sys
 import time
@@ -173,8 +172,7 @@ def terminate(children: list[BaseProcess]) -> None:
     """Ask them to stop, again and again, until they do."""
     while any(child.is_alive() for child in children):
         for child in children:
-            if child.is_alive() and child.pid:
-                os.kill(child.pid, signal.SIGTERM)
+            child.terminate()
         time.sleep(0.002)
 
 
