@@ -10,13 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from importlib.metadata import entry_points
 from typing import ClassVar
 
 from imprint.artifacts import digest
 from imprint.errors import ConfigError, ProviderError
 from imprint.identity import Identity
 from imprint.plan import Row
+from imprint.plugins import points
 from imprint.records import Conversation
 from imprint.settings import Price, Provision
 
@@ -174,7 +174,7 @@ class Provider(ABC):
 
 def names() -> list[str]:
     """Return the names of the installed providers, sorted."""
-    return sorted(point.name for point in entry_points(group=GROUP))
+    return sorted(point.name for point in points(GROUP))
 
 
 def find(name: str) -> type[Provider]:
@@ -183,7 +183,7 @@ def find(name: str) -> type[Provider]:
     Raises:
         ConfigError: No installed package has one.
     """
-    for point in entry_points(group=GROUP):
+    for point in points(GROUP):
         if point.name == name:
             found: type[Provider] = point.load()
             return found

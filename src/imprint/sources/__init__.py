@@ -6,13 +6,13 @@ pattern, a URL or a list of them.
 
 import json
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 from imprint.artifacts import written
 from imprint.errors import ConfigError
+from imprint.plugins import points
 from imprint.progress import Progress
 from imprint.records import Conversation
 from imprint.sources.reading import texts
@@ -102,7 +102,7 @@ class Source:
 
 def names() -> list[str]:
     """Return the names of the installed sources, sorted."""
-    return sorted(point.name for point in entry_points(group=GROUP))
+    return sorted(point.name for point in points(GROUP))
 
 
 def find(name: str, *, folder: Path = DOWNLOADS) -> Source:
@@ -116,7 +116,7 @@ def find(name: str, *, folder: Path = DOWNLOADS) -> Source:
     Raises:
         ConfigError: No installed package has such a source, and there is no such file.
     """
-    for point in entry_points(group=GROUP):
+    for point in points(GROUP):
         if point.name == name:
             source: Source = point.load()(folder / name)
             return source
