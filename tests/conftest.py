@@ -25,6 +25,12 @@ TEXTS = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that run Snakemake first: no long one shall begin when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("workflow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def words() -> Tokenizer:
     """A tokenizer of 300 tokens: most answers of a model that speaks it break UTF-8."""
