@@ -82,6 +82,8 @@ def matrix(weight_OI: Tensor, *, small: bool) -> list[Tensor]:
     if weight_OI.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return [weight_OI]
     packed = [torch.ops.mkldnn._reorder_linear_weight(weight_OI, PACKED_FOR)]
+    if not small:
+        return packed
     outer, inner = weight_OI.shape
     strip = STRIP if outer > WIDE and outer % STRIP == 0 else outer
     rows = weight_OI.view(-1, strip, inner).transpose(1, 2).contiguous().view(-1, strip)
@@ -90,5 +92,4 @@ def matrix(weight_OI: Tensor, *, small: bool) -> list[Tensor]:
     if (blocks := starts.shape[1]) > 1:
         both.append(torch.eye(len(starts)).repeat_interleave(blocks, dim=1))
     trial = torch.linspace(-1, 1, inner)[None].sin()
-    same = small and torch.equal(product(trial, both), product(trial, packed))
-    return both if same else packed
+    return both if torch.equal(product(trial, both), product(trial, packed)) else packed
