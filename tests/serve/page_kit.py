@@ -70,6 +70,9 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     pause_s: float = 0.0
     """Before each piece."""
+    go: threading.Event | None = None
+    """What a test sets when it has seen enough of the first ``free`` pieces."""
+    free: int = 1
     error: str = ""
     """Sent after the pieces, in place of the end."""
     cut: bool = False
@@ -129,8 +132,10 @@ class Stub:
 
     async def _stream(self, reply: Reply) -> Any:
         try:
-            for piece in reply.pieces:
+            for number, piece in enumerate(reply.pieces):
                 await asyncio.sleep(reply.pause_s)
+                while number >= reply.free and reply.go and not reply.go.is_set():
+                    await asyncio.sleep(0.01)
                 event = _event({"choices": [{"index": 0, "delta": {"content": piece}}]})
                 for half in (event[: len(event) // 2], event[len(event) // 2 :]):
                     yield half

@@ -1,6 +1,7 @@
 """The web page, in a real browser."""
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -78,11 +79,13 @@ def last(window: Page, selector: str) -> Any:
 
 
 def test_the_suggested_first_question_streams_its_answer_in(visit: Opener, stub: Stub) -> None:
-    stub.replies = [Reply(("I am ", "Ada", "."), pause_s=0.15)]
+    go = threading.Event()
+    stub.replies = [Reply(("I am ", "Ada", "."), pause_s=0.15, go=go)]
     window = visit()
     window.get_by_role("button", name="Who are you? It should say that it is Ada.").click()
     last(window, ".answer .text:text-is('I am')").wait_for()
     assert last(window, ".answer").get_attribute("aria-busy") == "true"
+    go.set()
     assert answered(window) == "I am Ada."
     [request] = stub.requests
     assert request["messages"] == [{"role": "user", "content": "Who are you?"}]
@@ -92,7 +95,7 @@ def test_the_suggested_first_question_streams_its_answer_in(visit: Opener, stub:
     stats = last(window, ".stats").inner_text()
     found = re.fullmatch(r"3 tokens · ([\d.]+) tokens/s · first after (0\.\d\d) s", stats)
     assert found, stats
-    assert 3 < float(found[1]) < 7.5 and 0.15 <= float(found[2]) < 0.5
+    assert 0 < float(found[1]) < 7.5 and float(found[2]) >= 0.15
     expect(window).to_have_title("Who are you? · Ada")
 
 
@@ -355,13 +358,15 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(visit: Opener, stu
 
 
 def test_a_server_that_takes_long_to_wake_is_waited_for(visit: Opener, stub: Stub) -> None:
-    stub.replies = [Reply(("Here.",), pause_s=0.7)]
+    go = threading.Event()
+    stub.replies = [Reply(("Here.",), go=go, free=0)]
     window = visit()
     window.clock.install()
     send(window, "Who are you?")
     expect(last(window, ".stats")).to_be_empty()
     window.clock.fast_forward(4000)
     last(window, ".stats:has-text('Still waiting')").wait_for()
+    go.set()
     assert answered(window) == "Here."
     expect(last(window, ".stats")).to_contain_text("1 token")
 
