@@ -235,7 +235,7 @@ class Inference:
             torch.arange(0, len(key_rows), config.head_width, device=self.device),
             value_rows,
             torch.arange(0, len(value_rows), slots, device=self.device),
-            torch.full((len(rows), 1), config.width**0.5, device=self.device),
+            torch.full((len(rows), 1), self.step.length, device=self.device),
             torch.ones(len(rows) * both, 1, device=self.device),
         )
 

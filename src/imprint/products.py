@@ -74,9 +74,9 @@ def matrix(weight_OI: Tensor, *, small: bool) -> list[Tensor]:
     """Return a weight as ``product`` wants it, in float32.
 
     First comes what multiplies many rows. For one row of a ``small`` model there is also the
-    transposed matrix, in strips of ``STRIP`` columns one below the other, and how to add up its
-    rows as oneDNN does: ``BLOCK`` at a time. All of d4 takes 0.4 instead of 0.7 ms then. Whether
-    this machine's oneDNN does so is tried out.
+    transposed matrix, if ``WIDE`` in strips of ``STRIP`` columns one below the other, and how to
+    add up its rows as oneDNN does: ``BLOCK`` at a time, and then the sums. All of d4 takes 0.4
+    instead of 0.7 ms then. Whether this machine's oneDNN does so is tried out.
     """
     weight_OI = weight_OI.detach().float().contiguous()
     if weight_OI.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

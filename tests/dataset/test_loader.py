@@ -42,13 +42,14 @@ def test_batches_come_in_order_from_the_step_asked_for() -> None:
 
 
 def test_batches_are_made_while_the_model_works_but_not_far_ahead() -> None:
-    data = Steps()
+    data = Steps(seconds=0.02)
     with Loader(data) as loader:
         for step, _ in enumerate(loader):
             ahead = min(step + AHEAD, data.steps) - 1
             eventually("batches are made ahead", partial(data.reached, ahead))
             time.sleep(0.01)
             assert data.asked == ahead
+        assert loader.waited < data.steps * data.seconds / 2, "one by one it would be all of it"
 
 
 def test_the_time_that_a_fast_model_waits_is_counted() -> None:
