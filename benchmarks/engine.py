@@ -27,7 +27,7 @@ from rich.table import Table
 
 from imprint.decoding import Batch, Request
 from imprint.dice import Dice
-from imprint.imports.huggingface import NAMES
+from imprint.imports.huggingface import their_name
 from imprint.inference import Inference
 from imprint.model import Model, ModelConfig
 
@@ -99,12 +99,7 @@ def theirs(config: ModelConfig, weights: dict[str, torch.Tensor]) -> Loop:
             max_position_embeddings=config.context,
         )
     ).eval()
-    renamed = {}
-    for name, weight in weights.items():
-        for part, other in NAMES.items():
-            name = name.replace(part, other)
-        renamed[name] = weight
-    made.load_state_dict(renamed)
+    made.load_state_dict({their_name(name): weight for name, weight in weights.items()})
     made.generation_config.eos_token_id = None
     ids = torch.tensor([PROMPT])
 

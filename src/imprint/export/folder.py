@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imprint.artifacts import read_json, storage_error
 from imprint.errors import ArtifactError, StorageError
-from imprint.imports.huggingface import FIXED, NAMES
+from imprint.imports.huggingface import FIXED, their_name
 from imprint.shape import ModelConfig
 from imprint.tokenizer import ASSISTANT_END, BOS, Tokenizer
 
@@ -165,11 +165,7 @@ def weights(path: Path, found: "Mapping[str, torch.Tensor]") -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    theirs = {}
-    for name, tensor in found.items():
-        for ours, other in NAMES.items():
-            name = name.replace(ours, other)
-        theirs[name] = tensor.float().contiguous()
+    theirs = {their_name(name): tensor.float().contiguous() for name, tensor in found.items()}
     try:
         path.touch()
         mode = path.stat().st_mode

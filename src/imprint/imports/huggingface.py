@@ -83,7 +83,7 @@ def read(place: Place) -> "tuple[dict[str, torch.Tensor], ModelConfig]":
     for path in place.weights:
         if path.suffix == ".safetensors":
             found |= _load(path)
-    return fitted(found, config, path=place.weights[0], theirs=_theirs), config
+    return fitted(found, config, path=place.weights[0], theirs=their_name), config
 
 
 def shape(place: Place) -> ModelConfig:
@@ -114,7 +114,8 @@ def _classes(about: dict[str, Any]) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _theirs(name: str) -> str:
+def their_name(name: str) -> str:
+    """Return what transformers calls the weight that has nanochat's ``name``."""
     for ours, other in NAMES.items():
         name = name.replace(ours, other)
     return name
