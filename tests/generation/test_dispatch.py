@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from generation.kit import Fake, bad, generation, good, query, rows, run, usable
+from generation.kit import Fake, bad, generation, good, money, query, rows, run, usable
 from imprint.errors import AnswerLost, ConfigError, ImprintError, ProviderBusy, ProviderError
 from imprint.generation import dispatch, pacing
 from imprint.generation.journal import Journal
@@ -233,6 +233,22 @@ def test_answers_that_are_lost_count_as_failures_too(book: Path, brisk: None) ->
 
     with pytest.raises(ProviderError, match="cannot be used \\(they never arrived"):
         run(Fake(deed), rows(1000), book, in_flight=50, budget_usd=1000)
+
+
+def test_a_moment_without_network_does_not_end_a_run(book: Path, brisk: None) -> None:
+    """What it loses is paid for, and asked for again."""
+    lost = 0
+
+    def deed(request: Request) -> None:
+        nonlocal lost
+        if 100 <= request.row.index < 200 and lost < 100:
+            lost += 1
+            raise AnswerLost("no route to host")
+
+    provider = Fake(deed)
+    assert usable(run(provider, rows(300), book, in_flight=100, budget_usd=1000)) == 300
+    assert money(book)["lost"] == 100
+    assert len(provider.asked) == 400
 
 
 def test_hard_rows_alone_do_not_end_a_run(book: Path) -> None:

@@ -33,6 +33,9 @@ PATIENCE_S = 900.0
 WINDOW = 50
 """Outcomes looked back on: when half of them are failures, going on only burns money."""
 
+BURST = 5
+"""Answers lost in a row that count as failures: a moment without network loses all under way."""
+
 POLL_S = 0.05
 """Time between two looks at what other workers have left to do."""
 
@@ -87,6 +90,8 @@ class Generation:
         """What has landed and is in the journal."""
         self.alarm: asyncio.Future[None] | None = None
         self.recent: deque[bool] = deque(maxlen=WINDOW)
+        self.lost = 0
+        """Answers lost since the last one that arrived."""
         self.probing: asyncio.Task[None] | None = None
         self.fatal: Exception | None = None
         self.deadline = float("inf")
@@ -267,6 +272,7 @@ class Generation:
         match outcome:
             case Reply():
                 self.heard = now
+                self.lost = 0
                 kept = Kept(outcome, self.tariff.cost(outcome))
                 useful = self.harvest.judge(request, kept)
                 if request.ask == 1:  # further ones are about rows that are known to be hard
@@ -277,7 +283,9 @@ class Generation:
                 limit = isinstance(outcome, ProviderBusy) and outcome.limit
                 flight.tries += not limit
                 if isinstance(outcome, AnswerLost):
-                    self._remember(request, False)
+                    self.lost += 1
+                    if self.lost <= BURST:
+                        self._remember(request, False)
                 if flight.tries >= TRIES or now - self.heard > PATIENCE_S:
                     self.stop(outcomes.given_up(flight, outcome))
                 elif not self.fatal:
