@@ -52,7 +52,10 @@ def ask(
         raise typer.BadParameter("give either a question or --questions FILE.jsonl")
     if out and not questions:
         raise typer.BadParameter("--out goes with --questions")
-    lines = _asked(questions) if questions else [_one(" ".join(question or []))]
+    words = question or []
+    if len(words) > 1 and any(" " in word.strip() for word in words):
+        raise typer.BadParameter("ask one question at a time, or many with --questions FILE.jsonl")
+    lines = _asked(questions) if questions else [_one(" ".join(words))]
     from imprint.engine import Engine
 
     answers = Engine.load(checkpoint, tokenizer=tokenizer).answer(
