@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from imprint.errors import AnswerLost, ConfigError, ImprintError, ProviderBusy, ProviderError
 from imprint.generation import outcomes, pacing, probing
 from imprint.generation.batchbook import Batchbook, Open, portions
-from imprint.generation.dispatch import TRIES, WINDOW, Generation
+from imprint.generation.dispatch import TRIES, Generation
 from imprint.generation.harvest import Harvest, Objection
 from imprint.generation.journal import Journal, Kept
-from imprint.generation.outcomes import Conclusion, Flight
+from imprint.generation.outcomes import WINDOW, Conclusion, Flight
 from imprint.generation.prices import BATCH, Tariff
 from imprint.plan import Row
 from imprint.providers import Batch, Provider, Reply, Request

@@ -30,12 +30,6 @@ TRIES = 8
 PATIENCE_S = 900.0
 """Time without a single answer after which a provider that keeps refusing is given up."""
 
-WINDOW = 50
-"""Outcomes looked back on: when half of them are failures, going on only burns money."""
-
-BURST = 5
-"""Answers lost in a row that count as failures: a moment without network loses all under way."""
-
 POLL_S = 0.05
 """Time between two looks at what other workers have left to do."""
 
@@ -89,9 +83,7 @@ class Generation:
         self.unjudged: deque[Flight] = deque()
         """What has landed and is in the journal."""
         self.alarm: asyncio.Future[None] | None = None
-        self.recent: deque[bool] = deque(maxlen=WINDOW)
-        self.lost = 0
-        """Answers lost since the last one that arrived."""
+        self.doubt = outcomes.Doubt()
         self.probing: asyncio.Task[None] | None = None
         self.fatal: Exception | None = None
         self.deadline = float("inf")
@@ -272,20 +264,16 @@ class Generation:
         match outcome:
             case Reply():
                 self.heard = now
-                self.lost = 0
                 kept = Kept(outcome, self.tariff.cost(outcome))
                 useful = self.harvest.judge(request, kept)
-                if request.ask == 1:  # further ones are about rows that are known to be hard
-                    self._remember(request, useful)
+                self._doubt(request, self.doubt.arrived(useful, first=request.ask == 1))
                 self._ask(request.row)
             case ProviderBusy() | AnswerLost():
                 self.harvest.counts.retried += 1
                 limit = isinstance(outcome, ProviderBusy) and outcome.limit
                 flight.tries += not limit
                 if isinstance(outcome, AnswerLost):
-                    self.lost += 1
-                    if self.lost <= BURST:
-                        self._remember(request, False)
+                    self._doubt(request, self.doubt.lost())
                 if flight.tries >= TRIES or now - self.heard > PATIENCE_S:
                     self.stop(outcomes.given_up(flight, outcome))
                 elif not self.fatal:
@@ -300,8 +288,6 @@ class Generation:
     def _delay(self, flight: Flight, seconds: float) -> None:
         heapq.heappush(self.later, (time.time() + seconds, id(flight), flight))
 
-    def _remember(self, request: Request, useful: bool) -> None:
-        """Stop when half of a window of outcomes were failures."""
-        self.recent.append(useful)
-        if len(self.recent) == WINDOW and sum(self.recent) <= WINDOW // 2:
-            self.stop(outcomes.hopeless(request, self.harvest.counts.reasons, WINDOW))
+    def _doubt(self, request: Request, hopeless: bool) -> None:
+        if hopeless:
+            self.stop(outcomes.hopeless(request, self.harvest.counts.reasons, outcomes.WINDOW))

@@ -2,13 +2,19 @@
 
 import asyncio
 import re
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from imprint.errors import ProviderBusy, ProviderError
 from imprint.generation.journal import Money
 from imprint.plan import Row
 from imprint.providers import Reply, Request
+
+WINDOW = 50
+"""Outcomes looked back on: when half of them are failures, going on only burns money."""
+
+BURST = 5
+"""Answers lost in a row that count as failures: a moment without network loses all under way."""
 
 _VERSION = re.compile(r"(?:[-@:](?:v?\d[\d.-]*|latest|preview|exp|free))*")
 """What may follow the name of a model without making it another one."""
@@ -51,6 +57,34 @@ class Counts:
     retried: int = 0
     rejected: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+
+
+class Doubt:
+    """Looks back on outcomes, to tell when most of them are failures."""
+
+    def __init__(self) -> None:
+        self._recent: deque[bool] = deque(maxlen=WINDOW)
+        self._lost = 0
+        """Answers lost since the last one that arrived."""
+
+    def arrived(self, useful: bool, *, first: bool) -> bool:
+        """Take note of an answer; return whether to give up.
+
+        Args:
+            useful: Whether it can be used.
+            first: Whether it is the first to its row: further ones are about rows known to be hard.
+        """
+        self._lost = 0
+        return first and self._note(useful)
+
+    def lost(self) -> bool:
+        """Take note of an answer that never arrived; return whether to give up."""
+        self._lost += 1
+        return self._lost <= BURST and self._note(False)
+
+    def _note(self, useful: bool) -> bool:
+        self._recent.append(useful)
+        return len(self._recent) == WINDOW and sum(self._recent) <= WINDOW // 2
 
 
 def same_model(answered: str, asked: str) -> bool:

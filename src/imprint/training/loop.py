@@ -41,6 +41,8 @@ class Outcome:
     """Real tokens trained on, all ranks together."""
     seconds: float = 0.0
     """Spent in the loop, samples and states included."""
+    earlier: float = 0.0
+    """Seconds of them that runs took that were interrupted."""
     lines: list[Figures] = field(default_factory=list)
     """Metrics: step, loss, lr, grad_norm, tokens_per_s, utilisation, memory_mb, data_wait,
     elapsed."""
@@ -138,7 +140,7 @@ def train(
     optimizers = Optimizers(model, settings, ranks=ranks, dtype=dtype)
     saved = states.newest() or {}
     begun, spent = saved.get("step", 0), saved.get("spent", 0.0)
-    outcome = Outcome(data.steps, tokens=saved.get("tokens", 0))
+    outcome = Outcome(data.steps, tokens=saved.get("tokens", 0), earlier=spent)
     seen = ranks.total(torch.tensor([float(begun)])).item()
     if seen != begun * ranks.world:
         raise ArtifactError(

@@ -118,7 +118,6 @@ def carry_out(
             logger.info("%s: about %.0f s, $%.2f", stage, *foreseen.values())
         key = artifacts.digest([version, shape, [artifacts.sha256(path) for path in inputs]])
         states = States(out.parent / "state" / stage / key[:16])
-        began = watch.seconds
         outcome = train(
             model,
             prepared.data,
@@ -130,7 +129,6 @@ def carry_out(
             watch=Watch(**settings.get("watch", {})),
             sampler=sampler(tokenizer, samples),
         )
-        earlier = max(0.0, outcome.seconds - (watch.seconds - began))  # before it was interrupted
         figures = prepared.judge(model, ranks)
         if not ranks.first:
             return
@@ -153,7 +151,7 @@ def carry_out(
             seed=seed,
             watch=watch,
             device=device_name(ranks),
-            cost_usd=round((watch.seconds + earlier) / 3600 * price, 4),
+            cost_usd=round((watch.seconds + outcome.earlier) / 3600 * price, 4),
             forecast=foreseen,
             parameters=model.config.n_parameters,
             flops_per_token=model.config.flops_per_token,
