@@ -86,7 +86,7 @@ unlock: $(READY) ## Open a folder that a killed run has left locked
 ##@ Work on imprint
 # Side by side, whole files: most tests wait for processes of their own.
 test: $(READY) ## All tests
-	@$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(RUN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## Format, lint and types
 	$(RUN) ruff format --check .

@@ -25,6 +25,11 @@ TEXTS = [
 ]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a test that waits for its processes leaves one idle."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files that run Snakemake first: no long one shall begin when the others are done."""
     slow = {item.path for item in items if item.get_closest_marker("workflow")}
