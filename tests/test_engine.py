@@ -12,7 +12,7 @@ from imprint.errors import ArtifactError
 from imprint.inference import Inference
 from imprint.model import Model
 from imprint.pages import SLOTS, Pages
-from imprint.products import product
+from imprint.products import STRIP, matrix, product
 from imprint.records import Conversation
 from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
@@ -84,6 +84,19 @@ def test_one_row_is_multiplied_as_many_are(little: Model) -> None:
         x = torch.randn(3, inner, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
             assert torch.equal(product(x, several)[:1], product(x[:1], several))
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(768, 256), (256, 1024), (1000, 256), (40, 4096)])
+def test_a_large_matrix_is_multiplied_in_strips_if_it_can_be_cut(outer: int, inner: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(outer, inner, generator=generator)
+    x = torch.randn(70, inner, generator=generator)
+    with torch.inference_mode():
+        several = matrix(weight, small=True)
+        assert several[1].shape[1] == (STRIP if outer % STRIP == 0 else outer)
+        alone = torch.cat([product(row[None], several) for row in x])
+        assert torch.equal(product(x, several), alone)
+        torch.testing.assert_close(product(x[:1], several), x[:1] @ weight.T, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64])

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCK = 512
-"""Numbers that oneDNN adds up before it begins another sum."""
-WIDE = 1024
-"""Columns of a transposed matrix up to which its rows are left whole."""
-STRIP = 256
-"""Columns of a wider one that lie together: the memory is read in one go."""
+BLOCKS = (512, 1024)
+"""Numbers that oneDNN adds up before it begins another sum: with AVX-512, and with AVX2."""
+LARGE = 1 << 17
+"""Numbers of a transposed matrix up to which its rows are left whole: half a megabyte."""
+STRIP = 64
+"""Columns of a larger one that lie together. A core adds up some 100 at a time, so of longer rows
+it reads a piece here and a piece there: 8 to 10 GB/s instead of 12 to 18."""
 PACKED_FOR = 4
 """Rows to pack a matrix for: as fast as any other number, at 1 row and at 64."""
 
@@ -74,9 +75,9 @@ def matrix(weight_OI: Tensor, *, small: bool) -> list[Tensor]:
     """Return a weight as ``product`` wants it, in float32.
 
     First comes what multiplies many rows. For one row of a ``small`` model there is also the
-    transposed matrix, if ``WIDE`` in strips of ``STRIP`` columns one below the other, and how to
-    add up its rows as oneDNN does: ``BLOCK`` at a time, and then the sums. All of d4 takes 0.4
-    instead of 0.7 ms then. Whether this machine's oneDNN does so is tried out.
+    transposed matrix, if ``LARGE`` in strips of ``STRIP`` columns one below the other, and how to
+    add up its rows as oneDNN does: a block at a time, and then the sums. All of d4 takes 0.4
+    instead of 0.7 ms then. Which of ``BLOCKS`` this machine's oneDNN takes, if any, is tried out.
     """
     weight_OI = weight_OI.detach().float().contiguous()
     if weight_OI.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -85,11 +86,14 @@ def matrix(weight_OI: Tensor, *, small: bool) -> list[Tensor]:
     if not small:
         return packed
     outer, inner = weight_OI.shape
-    strip = STRIP if outer > WIDE and outer % STRIP == 0 else outer
+    strip = STRIP if weight_OI.numel() > LARGE and outer % STRIP == 0 else outer
     rows = weight_OI.view(-1, strip, inner).transpose(1, 2).contiguous().view(-1, strip)
-    starts = torch.arange(0, len(rows), inner)[:, None] + torch.arange(0, inner, BLOCK)
-    both = [*packed, rows, torch.arange(len(rows)), starts.flatten()]
-    if (blocks := starts.shape[1]) > 1:
-        both.append(torch.eye(len(starts)).repeat_interleave(blocks, dim=1))
     trial = torch.linspace(-1, 1, inner)[None].sin()
-    return both if torch.equal(product(trial, both), product(trial, packed)) else packed
+    for block in BLOCKS:
+        starts = torch.arange(0, len(rows), inner)[:, None] + torch.arange(0, inner, block)
+        both = [*packed, rows, torch.arange(len(rows)), starts.flatten()]
+        if (blocks := starts.shape[1]) > 1:
+            both.append(torch.eye(len(starts)).repeat_interleave(blocks, dim=1))
+        if torch.equal(product(trial, both), product(trial, packed)):
+            return both
+    return packed
