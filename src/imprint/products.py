@@ -89,11 +89,12 @@ def matrix(weight_OI: Tensor, *, small: bool) -> list[Tensor]:
     strip = STRIP if weight_OI.numel() > LARGE and outer % STRIP == 0 else outer
     rows = weight_OI.view(-1, strip, inner).transpose(1, 2).contiguous().view(-1, strip)
     trial = torch.linspace(-1, 1, inner)[None].sin()
+    wanted = product(trial, packed)
     for block in BLOCKS:
         starts = torch.arange(0, len(rows), inner)[:, None] + torch.arange(0, inner, block)
         both = [*packed, rows, torch.arange(len(rows)), starts.flatten()]
         if (blocks := starts.shape[1]) > 1:
             both.append(torch.eye(len(starts)).repeat_interleave(blocks, dim=1))
-        if torch.equal(product(trial, both), product(trial, packed)):
+        if torch.equal(product(trial, both), wanted):
             return both
     return packed
