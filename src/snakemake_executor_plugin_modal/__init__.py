@@ -6,6 +6,7 @@ a local run.
 """
 
 import asyncio
+import contextlib
 import fnmatch
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,6 +48,10 @@ common_settings = CommonSettings(
 class Executor(RemoteExecutor):  # type: ignore[misc]
     """Hands jobs to ``call.Life``, and tells Snakemake what became of them."""
 
+    # Snakemake starts the thread that looks at jobs before __post_init__.
+    _loop: asyncio.AbstractEventLoop | None = None
+    _news: asyncio.Event | None = None
+
     def __post_init__(self) -> None:
         """Check all that can be checked before anything is sent or paid for.
 
@@ -67,7 +72,6 @@ class Executor(RemoteExecutor):  # type: ignore[misc]
         self.budget = money.Budget(self.settings.max_usd)
         self._check_jobs()
         self._site: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,16 +87,22 @@ class Executor(RemoteExecutor):  # type: ignore[misc]
             return
         info.aux = {"order": order}
         self.report_job_submission(info)
+        if self._loop is not None and self._news is not None:
+            self._loop.call_soon_threadsafe(self._news.set)
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
     ) -> AsyncIterator[SubmittedJobInfo]:
         """Start the lives of new jobs, and report those that are over."""
-        self._loop = asyncio.get_running_loop()
+        if self._news is None:
+            self._news, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        news = self._news
+        news.clear()
         for info in active_jobs:
             assert info.aux is not None
             if "task" not in info.aux:
                 info.aux["task"] = asyncio.create_task(self._live(info))
+                info.aux["task"].add_done_callback(lambda _: news.set())
                 self._tasks.add(info.aux["task"])
             task = info.aux["task"]
             if self._stopping or not task.done():
@@ -114,8 +124,10 @@ class Executor(RemoteExecutor):  # type: ignore[misc]
             stopped.result()
 
     async def sleep(self) -> None:
-        """Wait until the next look; one costs nothing, since jobs are followed beside it."""
-        await asyncio.sleep(0.2)
+        """Wait for news of a job; not long, since nobody tells that Snakemake wants to end."""
+        assert self._news is not None  # one looks first, then sleeps
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), 0.2)
 
     def get_job_args(self, job: Any) -> str:
         """Return the job's part of its command; in its container it has the cores it asked for.

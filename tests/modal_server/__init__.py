@@ -7,7 +7,8 @@ apps      apps, images, mounts, secrets, environments, billing
 functions what is deployed, and with which options
 calls     inputs from spawn to result, preemption and crashes included
 container one process with its own copy of a volume
-runner    the program in that process
+processes start that process and wait for its end
+runner    the program in it
 storage   the committed content of volumes, in blocks
 volumes   the RPCs of volumes
 blocks    HTTP: blocks, blobs, and the commits that containers ask for

@@ -15,13 +15,10 @@ from modal_proto import api_pb2 as pb
 
 from modal_server.apps import Apps
 from modal_server.functions import Function
+from modal_server.processes import KEPT, Process
 from modal_server.rpc import fresh
 from modal_server.storage import Full, Snapshot, Volume, snapshot
 from modal_server.volumes import Volumes
-
-RUNNER = Path(__file__).with_name("runner.py")
-KEPT = ("LANG", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables that a container has from here: the locale, and how many threads are worth it."""
 
 SYNC = """#!{python} -IS
 import http.client, os, sys
@@ -153,17 +150,9 @@ class Container:
         """Run the function on ``given`` and commit what is left at the end."""
         (self._folder / "function.pb").write_bytes(self._function.definition.SerializeToString())
         (self._folder / "input.pb").write_bytes(given.SerializeToString())
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-u", "-P", RUNNER, self._folder, str(os.getpid())),
-            cwd=self._work,
-            env=self.environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = Process()
+        await process.start(self._folder, self._work, self.environment)
         self.pid = process.pid
-        assert process.stdout and process.stderr
         reading = asyncio.gather(
             self._read(process.stdout, "stdout"), self._read(process.stderr, "stderr")
         )
@@ -172,11 +161,11 @@ class Container:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await asyncio.to_thread(kill_all, self.id)
-        await asyncio.gather(process.wait(), reading)
+        status, _ = await asyncio.gather(process.status, reading)
         async with self._committing:  # let one that is under way end
             background.cancel()
             self._over = True
-        if how != "exited" or process.returncode != -signal.SIGKILL:
+        if how != "exited" or status != -signal.SIGKILL:
             for mount in self._mounts:
                 wrong = await self._committed(mount)
                 if wrong and not mount.read_only:
@@ -185,7 +174,7 @@ class Container:
         if written.exists():
             output = pb.FunctionGetOutputsItem.FromString(written.read_bytes())
         await asyncio.to_thread(shutil.rmtree, self._folder)
-        return Ending(how, process.returncode or 0, output)
+        return Ending(how, status, output)
 
     async def commit(self, path: str) -> str:
         """Commit the volume at ``path``, or all of them; return what went wrong, if anything."""
@@ -207,8 +196,8 @@ class Container:
             return str(error)
         return ""
 
-    async def _ended(self, process: asyncio.subprocess.Process) -> str:
-        exited = asyncio.ensure_future(process.wait())
+    async def _ended(self, process: Process) -> str:
+        exited = process.status
         until: set[asyncio.Future[Any]] = {exited, self._order}
         limit_s = self._function.definition.timeout_secs or 300
         await asyncio.wait(until, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
@@ -216,7 +205,7 @@ class Container:
             return "exited"
         how, grace_s = self._order.result() if self._order.done() else ("timeout", 1.0)
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(SIGNALS[how])
+            os.kill(process.pid, SIGNALS[how])
         await asyncio.wait({exited}, timeout=grace_s)
         return how
 

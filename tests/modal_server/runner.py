@@ -1,13 +1,18 @@
-"""The program in a container: runs one function on one input and writes down what came of it."""
+"""The program in a container: runs one function on one input and writes down what came of it.
+
+Every container is a fork of one process, which has loaded Modal's client: that takes a second.
+"""
 
 import asyncio
+import contextlib
 import importlib
 import inspect
+import json
 import os
+import select
 import signal
+import socket
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -63,11 +68,68 @@ def body(function: pb.Function) -> Callable[..., Any]:
     return raw
 
 
-def watch(server: int) -> None:
-    """Die with the server, even if that was killed."""
-    while os.getppid() == server:
-        time.sleep(1)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+def ordered(line: socket.socket) -> Path:
+    """Fork for each order on ``line``; return, in the fork, the folder of the order.
+
+    The statuses of those that end are reported. At the end of the line all that run are killed: the
+    server has ended, or was.
+    """
+    ends, end = os.pipe()
+    os.set_blocking(end, False)
+    signal.set_wakeup_fd(end)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    reports: dict[int, int] = {}
+    while True:
+        ready, _, _ = select.select([line.fileno(), ends], [], [])
+        if ends in ready:
+            os.read(ends, 1024)
+            _report(reports)
+        if line.fileno() not in ready:
+            continue
+        name, descriptors, *_ = socket.recv_fds(line, 4096, 3)
+        if not name:
+            break
+        if (pid := os.fork()) == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for held in (line.fileno(), ends, end, *reports.values()):
+                os.close(held)
+            return _settled(Path(os.fsdecode(name)), *descriptors)
+        stdout, stderr, reports[pid] = descriptors
+        os.close(stdout)
+        os.close(stderr)
+        os.write(reports[pid], f"{pid}\n".encode())
+    for pid in reports:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    sys.exit()
+
+
+def _report(reports: dict[int, int]) -> None:
+    """Tell of those that have ended with what."""
+    while reports:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            break
+        report = reports.pop(pid)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        os.close(report)
+
+
+def _settled(order: Path, stdout: int, stderr: int, report: int) -> Path:
+    """Become what a process of its own would be."""
+    os.setsid()
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    for held in (stdout, stderr, report):
+        os.close(held)
+    told = json.loads(order.read_text(encoding="utf-8"))
+    os.chdir(told["work"])
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    sys.path[:0] = os.environ["PYTHONPATH"].split(":")
+    return Path(told["folder"])
 
 
 async def _awaited(value: Any) -> Any:
@@ -75,5 +137,4 @@ async def _awaited(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=watch, args=[int(sys.argv[2])], daemon=True).start()
-    main(Path(sys.argv[1]))
+    main(ordered(socket.socket(fileno=int(sys.argv[1]))))
