@@ -8,6 +8,7 @@ from pathlib import Path
 from imprint import identity, imports, lockfile, providers, recipe, settings, sources
 from imprint.artifacts import digest
 from imprint.errors import ImprintError
+from imprint.fingerprint import Fingerprints
 from imprint.generation import estimate, journal
 
 ROOT = Path(str(workflow.current_basedir)).parent
@@ -22,6 +23,8 @@ try:
     SHARDS = recipe.shards(SETTINGS)
 except ImprintError as error:
     sys.exit(f"error: {error}")
+
+FINGERPRINTS = Fingerprints(Path(".snakemake/fingerprints.json"))
 
 if lockfile.open_if_dead(Path(".snakemake")):
     print("note: the last run was killed; its lock is removed.", file=sys.stderr)

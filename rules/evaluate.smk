@@ -17,7 +17,7 @@ rule evaluate:
         mem_mb=4000,
         runtime=60,
     params:
-        code=recipe.code("evaluate"),
+        code=FINGERPRINTS.code("evaluate"),
         identity=WHO,
         settings=recipe.settings("evaluate", SETTINGS),
     message:

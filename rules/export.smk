@@ -29,7 +29,7 @@ rule export:
         mem_mb=8000,
         runtime=60,
     params:
-        code=recipe.code("export"),
+        code=FINGERPRINTS.code("export"),
         identity=WHO,
     message:
         "Writing a folder for transformers"

@@ -23,7 +23,7 @@ rule report:
         mem_mb=1000,
         runtime=10,
     params:
-        code=recipe.code("report"),
+        code=FINGERPRINTS.code("report"),
     message:
         "Writing the report"
     script:

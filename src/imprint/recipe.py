@@ -2,13 +2,10 @@
 
 The workflow makes these its rule params, so they alone decide what is out of date, whatever else
 changes. A slow or paid stage counts by the VERSION in its module, which a person raises; a cheap
-one by its code, comments and docstrings left out.
+one by its code: see ``fingerprint``.
 """
 
-import ast
-import hashlib
 import re
-from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,9 +43,6 @@ TEXT_OF = {"corpus": ("corpus",), "identity": ("identity",)}
 SHAPELESS = {"checkpoint_minutes", "watch", "gpu_usd_per_hour"}
 """Settings of a training stage that leave the weights as they are."""
 
-BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
-"""Where statements hold further ones."""
-
 LIBRARY = Path(str(files("imprint")))
 
 _VERSION = re.compile(r"^VERSION = (\d+)$", re.MULTILINE)
@@ -73,67 +67,6 @@ def label(stage: str) -> str:
     could hide behind another param that is 1 or 2.
     """
     return f"{stage} version {version(stage)}"
-
-
-def code(stage: str, library: Path = LIBRARY) -> str:
-    """Return a digest of what the module of ``stage`` and every module it imports here compute.
-
-    Comments, docstrings and layout of modules are left out: they change no result. The data files
-    of a package among them count as they are.
-
-    Example:
-        >>> len(code("report"))
-        12
-    """
-    digest = hashlib.sha256()
-    seen: set[str] = set()
-    waiting = [f"imprint.stages.{stage}"]
-    trees: dict[str, str] = {}
-    while waiting:
-        name = waiting.pop()
-        path = _file(name, library)
-        if name in seen or path is None:
-            continue
-        seen.add(name)
-        trees[name], imported = _read(path.read_text(encoding="utf-8"))
-        waiting.extend(imported)
-        if path.name == "__init__.py":  # wordings that its modules read
-            for data in sorted(path.parent.rglob("*.yaml")):
-                trees[f"{name}/{data.relative_to(path.parent)}"] = data.read_text(encoding="utf-8")
-    for name in sorted(trees):
-        digest.update(f"{name}\n{trees[name]}\n".encode())
-    return digest.hexdigest()[:12]
-
-
-def _file(name: str, library: Path) -> Path | None:
-    path = library.joinpath(*name.split(".")[1:])
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-@cache
-def _read(text: str) -> tuple[str, list[str]]:
-    """Return what a module computes, and what it imports: three stages share most of theirs."""
-    tree = ast.parse(text)
-    imported: list[str] = []
-    waiting: list[ast.AST] = [tree]
-    while waiting:  # statements alone: to walk through expressions takes six times as long
-        node = waiting.pop()
-        if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(body := getattr(node, "body", None), list):
-            node.body = [line for line in body if not _remark(line)]  # type: ignore[attr-defined]
-        for part in BLOCKS:
-            waiting += getattr(node, part, ())
-    return ast.dump(tree), [name for name in imported if name.startswith("imprint.")]
-
-
-def _remark(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
 
 
 def settings(stage: str, given: Settings) -> dict[str, Any]:
