@@ -29,9 +29,7 @@ help: ## Show this list
 
 ##@ Make a model that knows who it is
 identity: $(READY) ## The whole pipeline: whatever is out of date, and nothing else
-	@$(SNAKEMAKE) data $(WHERE)
-	@$(SNAKEMAKE) $(WHERE)
-	@$(IMPRINT) summary
+	@$(IMPRINT) identity -- $(WHERE)
 
 plan: $(READY) ## What `make identity` would do, why, and how long it would take
 	@$(IMPRINT) plan -- $(WHERE)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from workflow_kit import ROOT, Project, copied, copy_of
+from workflow_kit import ROOT, TEST, Project, copied, copy_of
 
 pytestmark = pytest.mark.workflow
 
@@ -68,6 +68,52 @@ def test_a_run_leaves_every_result_and_a_second_one_does_nothing(done: Project) 
     assert again.returncode == 0
     assert "Nothing to be done" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in done.results.rglob("*")} == before
+
+
+def test_the_main_command_builds_what_is_missing_and_shows_what_came_of_it(done: Project) -> None:
+    (done.results / "report" / "report.md").unlink()
+    run = done.imprint("identity", "--", "--cores", "2", *TEST)
+    assert run.returncode == 0, run.stderr
+    assert (
+        re.findall(r"^(?:start|done) +(.*?)(?:,|$)", run.stderr, re.M) == ["Writing the report"] * 2
+    )
+    assert "Nothing to be done" in run.stderr  # of the data
+    assert "What smarternano knows about itself" in run.stdout
+    assert (done.results / "report" / "report.md").exists()
+
+
+def test_the_main_command_ends_with_the_first_thing_that_fails(done: Project) -> None:
+    shard = done.results / "shards" / "0001.jsonl"
+    shard.write_text("{\n")
+    run = done.imprint("identity", "--", "--cores", "2", *TEST)
+    assert run.returncode == 1
+    assert run.stderr.count("failed Merging the conversations") == 1
+    assert "knows about itself" not in run.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_main_command_ends_when_it_is_told_to(fresh: Project, number: signal.Signals) -> None:
+    words = [sys.executable, "-c", "from imprint.cli import main; main()", "identity", "--"]
+    with subprocess.Popen(
+        [*words, "--cores", "2", *TEST],
+        cwd=fresh.root,
+        env=fresh.environment,
+        text=True,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as run:
+        assert run.stderr
+        while "start  Pretraining" not in (line := run.stderr.readline()):
+            assert line, "it ended"
+        if number == signal.SIGINT:
+            os.killpg(run.pid, number)  # as a terminal does
+        else:
+            run.send_signal(number)
+        said = run.stderr.read()
+        assert run.wait(timeout=60) == 1, said
+    assert "Traceback" not in said
+    assert not (fresh.results / "sft.pt").exists()
+    assert not list((fresh.root / ".snakemake" / "locks").glob("*"))
 
 
 def test_every_rule_leaves_a_log(done: Project) -> None:

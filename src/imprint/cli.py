@@ -13,6 +13,7 @@ from imprint.commands import (
     answers,
     deploying,
     keeping,
+    making,
     money,
     planning,
     probes,
@@ -23,7 +24,19 @@ from imprint.commands import (
 )
 from imprint.script import reported
 
-GROUPS = (answers, serving, probes, results, sharing, planning, scales, money, deploying, keeping)
+GROUPS = (
+    making,
+    answers,
+    serving,
+    probes,
+    results,
+    sharing,
+    planning,
+    scales,
+    money,
+    deploying,
+    keeping,
+)
 
 app = typer.Typer(
     name="imprint",

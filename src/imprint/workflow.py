@@ -3,6 +3,9 @@
 import contextlib
 import io
 import logging
+import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +89,41 @@ def run(options: Sequence[str]) -> list[Job]:
     return witness.jobs
 
 
+def run_in_turn(calls: Sequence[Sequence[str]]) -> int:
+    """Run Snakemake with the options of each call, up to the first that fails; return its status.
+
+    Each runs in a fork of this process: to import Snakemake and its plugins takes longer than to
+    find that there is nothing to do, and so it is done once.
+    """
+    from snakemake import cli
+
+    _parsed(calls[0])  # which loads the plugins
+    for options in calls:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child == 0:
+            sys.argv = ["snakemake", *options]  # as its log shows it
+            cli.main(list(options))
+            raise AssertionError("Snakemake leaves by itself")
+        if status := _waited_for(child):
+            return status
+    return 0
+
+
+def _waited_for(child: int) -> int:
+    """Return the exit status of a process, as a shell counts it."""
+    # A terminal tells both of Ctrl-C: what comes of it is for the child to say.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end = signal.signal(signal.SIGTERM, lambda number, _: os.kill(child, number))
+    try:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, end)
+    return status if status >= 0 else 128 - status
+
+
 def executor(options: Sequence[str]) -> Any:
     """Return the settings of the executor for Modal; None if ``options`` lead to another."""
     from snakemake import cli
@@ -111,6 +149,11 @@ def _parsed(options: Sequence[str]) -> tuple[Any, Any]:
     """Return Snakemake's parser, and what it makes of ``options`` and the profile they name."""
     from snakemake import cli
 
-    with contextlib.redirect_stderr(io.StringIO()):  # it tells which profile it uses
-        parser, arguments = cli.parse_args(list(options))
+    said = io.StringIO()  # which profile it uses; or what is wrong
+    try:
+        with contextlib.redirect_stderr(said):
+            parser, arguments = cli.parse_args(list(options))
+    except SystemExit:
+        sys.stderr.write(said.getvalue())
+        raise
     return parser, arguments

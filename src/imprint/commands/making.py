@@ -1,0 +1,22 @@
+"""The main job: ``imprint identity``."""
+
+import typer
+
+from imprint.commands import FORWARD, results
+
+app = typer.Typer()
+
+
+@app.command(context_settings=FORWARD)
+def identity(context: typer.Context) -> None:
+    """Build whatever is out of date, and show what the model knows about itself.
+
+    Options are passed on to Snakemake: imprint identity --cores all --config scale=tiny
+    """
+    from imprint import workflow
+
+    # The data first: docs/decisions/0004 says why.
+    status = workflow.run_in_turn([["data", *context.args], context.args])
+    if status:
+        raise typer.Exit(status)
+    results.summary()
