@@ -9,7 +9,7 @@ from imprint import identity, imports, lockfile, providers, recipe, settings, so
 from imprint.artifacts import digest
 from imprint.errors import ImprintError
 from imprint.fingerprint import Fingerprints
-from imprint.generation import estimate, journal
+from imprint.generation import JOURNAL, estimate
 
 ROOT = Path(str(workflow.current_basedir)).parent
 
@@ -101,7 +101,6 @@ TOLD = {
 
 # Who writes the conversations, and where every answer is kept that was paid for.
 PROVISION = quoted(recipe.provision(SETTINGS).model_dump_json(exclude_defaults=True))
-JOURNAL = journal.PATH
 
 # The Python of the commands is the one that runs Snakemake, wherever that is.
 shell.prefix(

@@ -51,6 +51,14 @@ def evaluation(accuracy: float) -> dict[str, Any]:
     }
 
 
+def test_the_command_line_starts_without_what_only_some_commands_need() -> None:
+    heavy = {"torch", "numpy", "pydantic", "snakemake", "yaml", "matplotlib", "fastapi", "aiohttp"}
+    program = "import sys, imprint.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout
+    assert "imprint.commands.answers" in loaded.split()
+    assert not heavy & set(loaded.split())
+
+
 def test_questions_come_back_with_answers_in_order(
     results: Path, tmp_path: Path, engine: Engine
 ) -> None:

@@ -3,7 +3,7 @@
 import datetime
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from imprint.errors import ArtifactError
-from imprint.generation import accounts
-from imprint.generation.journal import PATH, Journal, Money
+from imprint.generation import JOURNAL
+
+if TYPE_CHECKING:
+    from imprint.generation.journal import Journal, Money
 
 app = typer.Typer()
 
@@ -22,13 +24,16 @@ def journal(
     conversation: Annotated[
         int | None, typer.Argument(help="Show every answer to this conversation of the plan.")
     ] = None,
-    path: Annotated[Path, typer.Option(help="The journal.", dir_okay=False)] = PATH,
+    path: Annotated[Path, typer.Option(help="The journal.", dir_okay=False)] = JOURNAL,
 ) -> None:
     """Show every answer that was paid for: what it cost, and which could not be used."""
     if not path.is_file():
         raise ArtifactError(
             f"{path}: no journal here. One is kept as soon as a provider is asked over the network."
         )
+    from imprint.generation import accounts
+    from imprint.generation.journal import Journal
+
     console = Console(highlight=False)
     with Journal(path, label="imprint journal") as book:
         if conversation is not None:
@@ -41,7 +46,7 @@ def journal(
             console.print(line, soft_wrap=True)
 
 
-def sums(money: Money, conversations: int) -> list[str]:
+def sums(money: "Money", conversations: int) -> list[str]:
     """Return the sentences below the table."""
     lines = [
         f"Spent: ${money.answered_usd:.4f} for {money.answers} answers to {conversations} "
@@ -71,12 +76,14 @@ def table(models: list[dict[str, Any]]) -> Table:
     return shown
 
 
-def answers(book: Journal, conversation: int) -> list[str]:
+def answers(book: "Journal", conversation: int) -> list[str]:
     """Return lines that show the answers to a conversation of the plan, oldest first.
 
     Raises:
         ArtifactError: There is none.
     """
+    from imprint.generation import accounts
+
     lines = []
     for row in accounts.answers(book, conversation):
         at = datetime.datetime.fromtimestamp(row["at"], tz=datetime.UTC)

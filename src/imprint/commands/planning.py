@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich import box
@@ -10,9 +11,11 @@ from rich.table import Table
 
 from imprint.commands import FORWARD
 from imprint.errors import ConfigError
-from imprint.forecast import Line
-from imprint.settings import Settings
-from imprint.workflow import Job
+
+if TYPE_CHECKING:
+    from imprint.forecast import Line
+    from imprint.settings import Settings
+    from imprint.workflow import Job
 
 app = typer.Typer()
 
@@ -93,8 +96,8 @@ def list_sources() -> None:
 
 
 def rented(
-    options: list[str], jobs: list[Job], lines: list[Line], settings: Settings
-) -> tuple[list[Line], list[str]]:
+    options: list[str], jobs: "list[Job]", lines: "list[Line]", settings: "Settings"
+) -> "tuple[list[Line], list[str]]":
     """Return ``lines`` with what costs money at Modal, if ``options`` lead there, and what to tell.
 
     Args:
@@ -129,7 +132,7 @@ def rented(
     return lines, told
 
 
-def table(lines: list[Line]) -> Table:
+def table(lines: "list[Line]") -> Table:
     """Return the forecast as a table, a row a stage; machines and money if some are rented."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     paid = any(line.machine for line in lines)
@@ -155,7 +158,7 @@ def table(lines: list[Line]) -> Table:
     return shown
 
 
-def conclusion(lines: list[Line]) -> list[str]:
+def conclusion(lines: "list[Line]") -> list[str]:
     """Return the sentences below the table: totals, and what is left alone."""
     stale = [line for line in lines if line.jobs]
     if not stale:

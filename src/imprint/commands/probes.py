@@ -2,14 +2,15 @@
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imprint import identity, records
+from imprint import records
 from imprint.errors import RecordError
-from imprint.exam import Question
-from imprint.stats import wilson
+
+if TYPE_CHECKING:
+    from imprint.exam import Question
 
 app = typer.Typer()
 
@@ -29,6 +30,9 @@ def probe(
     tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 40,
 ) -> None:
     """Ask hand-written questions, and show the share that is right and every miss."""
+    from imprint import identity
+    from imprint.stats import wilson
+
     asked, about = read(questions), identity.load(who)
     from imprint.engine import Engine
     from imprint.scoring import mark
@@ -53,13 +57,15 @@ def probe(
     )
 
 
-def read(path: Path) -> list[Question]:
+def read(path: Path) -> "list[Question]":
     """Return the questions in ``path``, their ``kind`` as the suite.
 
     Raises:
         RecordError: A line lacks messages that end with the user's, or lists in ``expect`` and
             ``forbid``.
     """
+    from imprint.exam import Question
+
     found = []
     for where, value in records.lines(path):
         if not isinstance(value, dict) or not {"kind", "messages", "expect"} <= set(value):

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from imprint.artifacts import read_json
 from imprint.errors import ArtifactError
-from imprint.story import ABILITIES
 
 app = typer.Typer()
 
@@ -51,6 +49,8 @@ def table(evaluations: dict[str, dict[str, Any]]) -> Table:
     Args:
         evaluations: What results/eval/<stage>.json holds, by stage.
     """
+    from imprint.story import ABILITIES
+
     last = list(evaluations.values())[-1]
     shown = Table(
         box=box.SIMPLE_HEAD,
@@ -112,6 +112,8 @@ def following(results: Path, evaluations: dict[str, dict[str, Any]]) -> list[str
 
 def _configured() -> str | None:
     """Return the identity that config/config.yaml names, None if there is no such file."""
+    import yaml
+
     path = Path("config/config.yaml")
     if not path.is_file():
         return None

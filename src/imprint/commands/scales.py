@@ -1,7 +1,7 @@
 """How large a model can be: ``imprint scales``."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box
@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from imprint.commands.planning import duration
-from imprint.settings import Settings
+
+if TYPE_CHECKING:
+    from imprint.settings import Settings
 
 app = typer.Typer()
 
@@ -37,7 +39,7 @@ def list_scales() -> None:
     )
 
 
-def pretraining(settings: Settings) -> str:
+def pretraining(settings: "Settings") -> str:
     """Return a sentence about what pretraining takes with ``settings``, of a model worth a GPU."""
     from imprint import dial
 
@@ -52,7 +54,7 @@ def pretraining(settings: Settings) -> str:
     )
 
 
-def table(scales: dict[str, Settings]) -> Table:
+def table(scales: "dict[str, Settings]") -> Table:
     """Return what each of ``scales`` amounts to, a row a scale, smallest first."""
     from imprint import dial
 

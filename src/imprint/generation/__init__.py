@@ -6,3 +6,8 @@ be under way, and `probing` asks the first question. `batching` does the same in
 says what things cost; `live` shows how far the work is. Whom to ask is not decided here
 (`imprint.providers`), nor what may be trained on (`imprint.door`).
 """
+
+from pathlib import Path
+
+JOURNAL = Path("results/journal/journal.sqlite")
+"""Where the journal is."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from imprint import plan, providers, recipe
 from imprint.errors import ConfigError
-from imprint.generation.journal import PATH, Experience, Journal
+from imprint.generation import JOURNAL
+from imprint.generation.journal import Experience, Journal
 from imprint.generation.prices import BYTES_A_TOKEN, tariff
 from imprint.identity import Identity, load
 from imprint.page import duration
@@ -125,7 +126,7 @@ def estimate(
     )
 
 
-def before(settings: Settings, shards: Iterable[str], journal: Path = PATH) -> Estimate | None:
+def before(settings: Settings, shards: Iterable[str], journal: Path = JOURNAL) -> Estimate | None:
     """Return what making ``shards`` will take; None if their provider is free and instant.
 
     Raises:
@@ -143,7 +144,7 @@ def before(settings: Settings, shards: Iterable[str], journal: Path = PATH) -> E
     )
 
 
-def announced(settings: Settings, shards: Iterable[str], journal: Path = PATH) -> str | None:
+def announced(settings: Settings, shards: Iterable[str], journal: Path = JOURNAL) -> str | None:
     """Begin a run that makes ``shards``: return what to tell about it, None if it is free.
 
     Raises:

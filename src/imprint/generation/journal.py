@@ -21,10 +21,9 @@ from typing import Any, Literal, TextIO
 
 from imprint.artifacts import storage_error
 from imprint.errors import StorageError
+from imprint.generation import JOURNAL
 from imprint.generation.storage import opened, unwritable
 from imprint.providers import Reply, Request
-
-PATH = Path("results/journal/journal.sqlite")
 
 FEW = 20
 """Answers of a model below which they tell little about those to come."""
@@ -89,7 +88,7 @@ class Progress:
 class Journal:
     """An open journal. Its owner is a worker: a process that asks for conversations."""
 
-    def __init__(self, path: Path = PATH, *, label: str = "") -> None:
+    def __init__(self, path: Path = JOURNAL, *, label: str = "") -> None:
         """Open or create the journal, and take what dead workers had under way for lost.
 
         A file that is damaged, or of another version of imprint, is moved aside, never deleted;
