@@ -5,6 +5,7 @@ import gc
 import io
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -18,12 +19,20 @@ logger = logging.getLogger("imprint")
 
 @contextlib.contextmanager
 def reported(stream: io.TextIOBase | None = None) -> Iterator[None]:
-    """Turn an ``ImprintError`` inside the block into one ``error:`` line and exit status 1."""
+    """Turn an ``ImprintError`` inside the block into one ``error:`` line and exit status 1.
+
+    So is Ctrl-C, with status 130, which a shell gives to it.
+    """
     try:
         yield
     except ImprintError as error:
-        print(f"error: {error}", file=stream or sys.stderr, flush=True)
-        raise SystemExit(1) from None
+        told, status = str(error), 1
+    except KeyboardInterrupt:
+        told, status = "interrupted. Run again to go on.", 128 + signal.SIGINT
+    else:
+        return
+    print(f"error: {told}", file=stream or sys.stderr, flush=True)
+    raise SystemExit(status)
 
 
 def sharing() -> None:

@@ -32,10 +32,12 @@ SAID_AFTER_S = (60, 120, 300, 600)
 STATUS = re.compile(r"returned non-zero exit status (\d+)|died with <Signals\.(SIG\w+)")
 """How Snakemake's log tells what a command ended with."""
 
-# A log stream of modal 1.6 that is cancelled leaves a task behind, of which Python would complain.
-logging.getLogger("asyncio").addFilter(
-    lambda record: "async_generator_asend" not in record.getMessage()
+LEFT_BEHIND = re.compile(
+    r"async_generator_asend|aclose\(\): asynchronous generator is already running"
 )
+"""What Python says of the task that a cancelled log stream of modal 1.6 leaves behind."""
+
+logging.getLogger("asyncio").addFilter(lambda record: not LEFT_BEHIND.search(record.getMessage()))
 
 CHATTER = re.compile(
     r"Building DAG of jobs\.\.\.|Using shell: .*|Select jobs to execute\.\.\."
