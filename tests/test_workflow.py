@@ -261,7 +261,8 @@ def test_make_identity_hands_every_option_to_snakemake(fresh: Project) -> None:
         text=True,
         check=True,
     )
-    arguments = shlex.split(asked.stdout.split("imprint identity -- ", 1)[1])
+    (call,) = [line for line in asked.stdout.splitlines() if "imprint identity -- " in line]
+    arguments = shlex.split(call.split(" -- ", 1)[1])
     run = subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments, "--dry-run"],
         cwd=fresh.root,

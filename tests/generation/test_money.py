@@ -52,7 +52,7 @@ def test_the_budget_holds_whatever_goes_wrong_and_a_higher_one_goes_on(
     book: Path, kind: type[Chat]
 ) -> None:
     faults = tuple(name for name in FAULTS if kind is OpenRouter or name != "in-flight-budget")
-    terms: dict[str, Any] = {"kind": kind, "in_flight": 256, "timeout_s": 0.6}
+    terms: dict[str, Any] = {"kind": kind, "in_flight": 256, "timeout_s": 1.5}
     # Lost answers cost what they can have cost at most, so they eat the budget first.
     stub = Stub(rate=0.15, kinds=faults, latency=0.05, retry_after=0.05, bills_lost=True, seed=1)
     with stub:

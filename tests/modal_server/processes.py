@@ -37,6 +37,7 @@ class Process:
         told = {"folder": str(folder), "work": str(work), "environment": dict(environment)}
         (folder / "order.json").write_text(json.dumps(told), encoding="utf-8")
         try:
+            # Descriptors that come along keep messages apart, also on a stream.
             name = os.fsencode(folder / "order.json")
             socket.send_fds(_nursery(), [name], [end for _, end in pipes])
         finally:
@@ -62,7 +63,7 @@ async def _reader(descriptor: int) -> asyncio.StreamReader:
 @functools.cache
 def _nursery() -> socket.socket:
     """Return the line to the process that forks the others; it ends when the line is closed."""
-    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    here, there = socket.socketpair()
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     process = subprocess.Popen(
         [sys.executable, "-u", "-P", RUNNER, str(there.fileno())],

@@ -98,7 +98,7 @@ def ordered(line: socket.socket) -> Path:
         stdout, stderr, reports[pid] = descriptors
         os.close(stdout)
         os.close(stderr)
-        os.write(reports[pid], f"{pid}\n".encode())
+        _tell(reports[pid], pid)
     for pid in reports:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
@@ -112,9 +112,13 @@ def _report(reports: dict[int, int]) -> None:
         if not pid:
             break
         report = reports.pop(pid)
-        with contextlib.suppress(BrokenPipeError):
-            os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        _tell(report, os.waitstatus_to_exitcode(status))
         os.close(report)
+
+
+def _tell(report: int, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the server was killed
+        os.write(report, f"{number}\n".encode())
 
 
 def _settled(order: Path, stdout: int, stderr: int, report: int) -> Path:

@@ -128,7 +128,7 @@ def test_500_connections_get_an_answer_or_a_no(server: Server) -> None:
 
 
 def test_an_answer_is_cut_when_its_time_is_up(words: Tokenizer) -> None:
-    with serving(talker(words), seconds=0.1) as server, begun(server) as response:
+    with serving(talker(words), seconds=0.25) as server, begun(server) as response:
         text = response.read().decode()
         assert '"finish_reason":"length"' in text and text.endswith("data: [DONE]\n\n")
         assert 0 < server.metric("imprint_tokens_out_total") < LONG
