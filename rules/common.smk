@@ -10,6 +10,9 @@ from imprint.artifacts import digest
 from imprint.errors import ImprintError
 from imprint.fingerprint import Fingerprints
 from imprint.generation import JOURNAL, estimate
+from imprint.script import brisk
+
+brisk()
 
 ROOT = Path(str(workflow.current_basedir)).parent
 

@@ -22,7 +22,7 @@ from imprint.commands import (
     serving,
     sharing,
 )
-from imprint.script import reported
+from imprint.script import brisk, reported
 
 GROUPS = (
     making,
@@ -67,5 +67,6 @@ def options(
 
 def main() -> None:
     """Run the command line; an ``ImprintError`` becomes one ``error:`` line and exit status 1."""
+    brisk()
     with reported():
         app()

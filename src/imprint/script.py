@@ -1,5 +1,6 @@
 """What every hand-over script shares: one log file, one way to fail."""
 
+import atexit
 import contextlib
 import gc
 import io
@@ -35,6 +36,16 @@ def reported(stream: io.TextIOBase | None = None) -> Iterator[None]:
     raise SystemExit(status)
 
 
+def brisk() -> None:
+    """Search seldom for cycles of what is no longer used, and not at the end; call it first.
+
+    Nearly all that these programs make lives until their end. To import torch and leave takes 2.6
+    instead of 3.6 s of a busy core, Snakemake 0.9 instead of 1.5 s, merging 6.8 instead of 7.8 s.
+    """
+    gc.set_threshold(100_000, 20, 20)
+    atexit.register(gc.freeze)  # what is frozen is not searched
+
+
 def sharing() -> None:
     """Take no more of the machine than is needed; call it before torch is loaded.
 
@@ -68,11 +79,8 @@ def logged(path: str | Path) -> Iterator[TextIO]:
     any other exception is logged with its traceback and raised. What C code and child
     processes print goes to the log as well. The block gets the stream that stderr was before,
     for what is shown on a terminal meanwhile.
-
-    Nearly all that such a script makes lives until its end, so it is searched for cycles less
-    often: merging takes 6.8 instead of 7.8 s.
     """
-    gc.set_threshold(100_000, 20, 20)
+    brisk()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w", encoding="utf-8", buffering=1) as log:
         sys.stdout.flush()

@@ -5,7 +5,7 @@ import importlib
 import json
 from pathlib import Path
 
-from imprint.script import following, reported, sharing
+from imprint.script import brisk, following, reported, sharing
 
 parser = argparse.ArgumentParser()
 parser.add_argument("stage", choices=["base", "mid", "sft"])
@@ -21,6 +21,7 @@ given = vars(parser.parse_args())
 stage = given.pop("stage")
 for name in ("start", "identity", "chat") if stage == "base" else ("corpus",):
     given.pop(name)
+brisk()
 sharing()
 with reported(), following():
     importlib.import_module(f"imprint.stages.{stage}").run(**given)
