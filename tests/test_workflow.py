@@ -91,6 +91,23 @@ def test_the_main_command_ends_with_the_first_thing_that_fails(done: Project) ->
     assert "knows about itself" not in run.stdout
 
 
+@pytest.mark.parametrize("command", ["identity", "plan"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cores", "many"], "^error: Error parsing number of cores .*must be integer or 'all'"),
+        (["--bogus"], "unrecognized arguments: --bogus$"),
+    ],
+)
+def test_a_wrong_option_is_told_in_a_line(
+    fresh: Project, command: str, options: list[str], message: str
+) -> None:
+    run = fresh.imprint(command, "--", *options)
+    assert run.returncode in (1, 2)
+    assert re.search(message, run.stderr, re.M), run.stderr
+    assert "Traceback" not in run.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_main_command_ends_when_it_is_told_to(fresh: Project, number: signal.Signals) -> None:
     words = [sys.executable, "-c", "from imprint.cli import main; main()", "identity", "--"]

@@ -146,8 +146,14 @@ def configured(options: Sequence[str]) -> Settings:
 
 
 def _parsed(options: Sequence[str]) -> tuple[Any, Any]:
-    """Return Snakemake's parser, and what it makes of ``options`` and the profile they name."""
+    """Return Snakemake's parser, and what it makes of ``options`` and the profile they name.
+
+    Raises:
+        ImprintError: An option has a value that cannot be.
+        SystemExit: There is no such option; Snakemake's words have been told.
+    """
     from snakemake import cli
+    from snakemake.exceptions import CliException
 
     said = io.StringIO()  # which profile it uses; or what is wrong
     try:
@@ -156,4 +162,6 @@ def _parsed(options: Sequence[str]) -> tuple[Any, Any]:
     except SystemExit:
         sys.stderr.write(said.getvalue())
         raise
+    except CliException as error:
+        raise ImprintError(f"{error} Put that right and run again.") from None
     return parser, arguments
