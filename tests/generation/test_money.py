@@ -31,7 +31,7 @@ def test_the_journal_and_the_bill_agree(book: Path, kind: type[Chat]) -> None:
     """The probe and rejected answers are paid for too; errors are not."""
     kinds = ("truncated", "rival", "not-json", "overloaded-503", "rate-limit", "error-in-200")
     with Stub(rate=0.2, kinds=kinds, retry_after=0.05) as stub:
-        assert usable(over(stub, rows(100), book, kind=kind)) == 100
+        assert usable(over(stub, rows(160), book, kind=kind)) == 160
         cost, faults = stub.count.cost, stub.count.faults
     assert len(faults) == len(kinds)
     assert money(book)["spent"] == pytest.approx(cost, rel=1e-9)
@@ -82,7 +82,7 @@ def test_lost_answers_count_at_their_most_and_errors_do_not(book: Path) -> None:
     lost = ("reset", "cut-body", "hang", "html", "html")
     script = ("ok", *errors, *lost)
     with Stub(script=script, bills_lost=True, retry_after=0.01) as stub:
-        ends = over(stub, rows(3), book, timeout_s=0.5)
+        ends = over(stub, rows(3), book, timeout_s=3)
     assert usable(ends) == 3
     found = money(book)
     assert found["lost"] == len(lost)

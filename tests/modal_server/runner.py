@@ -104,6 +104,7 @@ def ordered(line: socket.socket) -> Path:
         _tell(reports[pid], pid)
     for pid in reports:
         with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # it may not lead a group yet
             os.killpg(pid, signal.SIGKILL)
     sys.exit()
 

@@ -30,7 +30,14 @@ class Threaded(ABC):
         runner, self.url = await self._begin()
         self._ready.set()
         await self._stop.wait()
+        await asyncio.sleep(0.01)  # Python 3.11 forgets whom it lets in while it closes the door
+        server = runner.server
+        assert isinstance(server, web.Server)
+        transports = [connection.transport for connection in server.connections]
         await runner.cleanup()
+        for transport in transports:
+            if transport:
+                transport.abort()  # or it waits for a client that no longer reads
 
     @abstractmethod
     async def _begin(self) -> tuple[web.BaseRunner, str]:
