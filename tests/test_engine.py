@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from imprint import checkpoint, decoding
-from imprint.decoding import Batch, Request, calm, choose, sample
+from imprint.decoding import Batch, Calm, Request, choose, sample
 from imprint.dice import Dice
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
@@ -47,7 +47,7 @@ def naive(engine: Engine, conversation: Conversation, *, tokens: int) -> list[in
     """Greedy decoding without a cache: the whole row again for every token."""
     ids = engine.tokenizer.prompt(conversation)
     said: list[int] = []
-    with calm(engine.inference, 1):
+    with Calm(engine.inference, 1):
         while len(said) < tokens:
             token = int(engine.model(torch.tensor([ids + said]))[0, -1].argmax())
             if token in engine.stop:
@@ -97,6 +97,8 @@ def test_a_large_matrix_is_multiplied_in_strips_if_it_can_be_cut(outer: int, inn
         alone = torch.cat([product(row[None], several) for row in x])
         assert torch.equal(product(x, several), alone)
         torch.testing.assert_close(product(x[:1], several), x[:1] @ weight.T, rtol=1e-4, atol=1e-4)
+        large = matrix(weight, small=False)
+        assert torch.equal(product(x, large), torch.cat([product(row[None], large) for row in x]))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64])
@@ -273,9 +275,9 @@ def test_a_small_model_leaves_the_number_of_threads_as_it_was(engine: Engine) ->
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        with calm(engine.inference, 64):
+        with Calm(engine.inference, 64):
             assert torch.get_num_threads() == 1
-        with calm(engine.inference, 10_000):
+        with Calm(engine.inference, 10_000):
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 2
     finally:

@@ -1,14 +1,9 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from imprint import attention, fused
-
-
-def numbers(*shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+from reference import numbers
 
 
 def angles(length: int, width: int) -> tuple[Tensor, Tensor]:
@@ -41,7 +36,14 @@ def test_the_derivative_of_turning_is_right() -> None:
     assert torch.autograd.gradcheck(lambda x: fused.turn(x, cos, sin), (numbers(2, 5, 3, 4),))
 
 
+@pytest.fixture(params=[2, 5])
+def queries(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two queries attend together, or all five."""
+    monkeypatch.setattr(fused, "QUERIES", request.param)
+
+
 @pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.usefixtures("queries")
 def test_the_derivative_of_self_attention_is_right(documents: bool) -> None:
     (cos, sin), mask = angles(5, 4), seen(documents=documents)
     assert torch.autograd.gradcheck(
@@ -50,6 +52,7 @@ def test_the_derivative_of_self_attention_is_right(documents: bool) -> None:
 
 
 @pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.usefixtures("queries")
 def test_self_attention_is_what_its_parts_are(documents: bool) -> None:
     heads, (cos, sin) = numbers(2, 5, 6, 4), angles(5, 4)
     queries, keys, values = heads.view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
@@ -59,39 +62,3 @@ def test_self_attention_is_what_its_parts_are(documents: bool) -> None:
     torch.testing.assert_close(
         fused.self_attend(heads, cos, sin, mask), mixed.transpose(1, 2).reshape(2, 5, 8)
     )
-
-
-@pytest.fixture(params=["cpu", "gpu"])
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the operations of either, on a CPU."""
-    monkeypatch.setattr(fused, "on_gpu", lambda _: request.param == "gpu")
-
-
-@pytest.mark.parametrize("chunk", [1, 3, 100])
-@pytest.mark.usefixtures("device")
-def test_the_loss_and_its_derivative_are_right(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CHUNK", "CHUNK_GPU"):
-        monkeypatch.setattr(fused, name, chunk)
-    x, head, labels = numbers(7, 4), numbers(11, 4), torch.arange(7)
-    assert torch.autograd.gradcheck(
-        lambda x, head: fused.softcapped_cross_entropy(x, head, labels, 15.0), (x, head)
-    )
-    plain = functional.cross_entropy(15 * torch.tanh(x @ head.T / 15), labels, reduction="sum")
-    torch.testing.assert_close(fused.softcapped_cross_entropy(x, head, labels, 15.0), plain)
-
-
-@pytest.mark.usefixtures("device")
-def test_a_hopeless_answer_has_a_finite_loss() -> None:
-    x, head = torch.tensor([[100.0]]), torch.tensor([[100.0], [-100.0]])
-    loss = fused.softcapped_cross_entropy(x, head, torch.tensor([1]), 15.0)
-    torch.testing.assert_close(loss, torch.tensor(30.0))
-
-
-@pytest.mark.usefixtures("device")
-def test_nothing_supervised_is_a_loss_of_zero() -> None:
-    x, head = torch.ones(3, 4, requires_grad=True), torch.ones(5, 4, requires_grad=True)
-    loss = fused.softcapped_cross_entropy(x, head, torch.zeros(0, dtype=torch.long), 15.0)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert loss == 0
-    assert x.grad is not None and head.grad is not None
-    assert x.grad.abs().sum() == head.grad.abs().sum() == 0

@@ -28,6 +28,11 @@ def test_a_slow_trial_costs_a_fortieth_of_the_time() -> None:
     assert 0 < taken[True] * 50 < taken[False] / 30
 
 
+def test_short_steps_are_tried_another_way_once_a_second() -> None:
+    pace = Pace(many=False)
+    assert steps(pace, 50_000, one=1e-4, many=2e-4)[True] == 4 * 5
+
+
 def test_what_becomes_faster_is_found() -> None:
     pace = Pace(many=True)
     assert steps(pace, 1000, one=2, many=1)[True] > 960

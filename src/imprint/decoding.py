@@ -7,9 +7,8 @@ the company. A row leaves as soon as it is done.
 Shape letters used in this file: B rows in a batch, M pages of a row, V tokens in the vocabulary.
 """
 
-import contextlib
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -29,25 +28,33 @@ WORK = 200_000_000
 """Products of a weight and a token up to which one thread calculates, or is tried first."""
 
 
-@contextlib.contextmanager
-def calm(inference: Inference, tokens: int, pace: Pace | None = None) -> Iterator[None]:
+class Calm:
     """Calculate without gradients, and on a CPU with one thread where there is little to do.
 
     Threads that do little mostly wait for each other: 440 answers of a model of 2 M parameters take
     1 s with one thread, or 2 s where other work goes on; with two threads 5 to 40 s then. Steps
     that come again and again have a ``pace``, which finds out what is best.
+
+    A class: as a generator it would take a fiftieth more of a step of one row.
     """
-    before = torch.get_num_threads()
-    many = heavy(inference, tokens) if pace is None else pace.many
-    torch.set_num_threads(before if many else 1)
-    started = time.perf_counter()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
-        if pace is not None:
-            pace.took(time.perf_counter() - started)
+
+    def __init__(self, inference: Inference, tokens: int, pace: Pace | None = None) -> None:
+        self.many = heavy(inference, tokens) if pace is None else pace.many
+        self.pace = pace
+
+    def __enter__(self) -> None:
+        self.threads = torch.get_num_threads()
+        if not self.many:
+            torch.set_num_threads(1)
+        self.mode = torch.inference_mode()
+        self.started = time.perf_counter()
+        self.mode.__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        self.mode.__exit__(*raised)
+        if self.pace is not None:
+            self.pace.took(time.perf_counter() - self.started)
+        torch.set_num_threads(self.threads)
 
 
 def heavy(inference: Inference, tokens: int) -> bool:
@@ -135,7 +142,7 @@ class Batch:
         if pages is None:
             return False
         request.pages = pages
-        with calm(self.inference, len(request.prompt)):
+        with Calm(self.inference, len(request.prompt)):
             logits_1V = self.inference.prefill(request.prompt, self.pages, pages)
             self.live.append(request)
             self._table = None
@@ -159,7 +166,7 @@ class Batch:
         if pace is None:
             pace = Pace(many=heavy(self.inference, rows))
             self.inference.paces[rows.bit_length()] = pace
-        with calm(self.inference, rows, pace):
+        with Calm(self.inference, rows, pace):
             self._say(self._logits(), list(self.live))
 
     def _logits(self) -> Tensor:
@@ -169,7 +176,7 @@ class Batch:
             page = request.pages[place // SLOTS]
             rows.append((request.said[-1], place, page, place % SLOTS))
         held = max(place for _, place, *_ in rows) // SLOTS + 1
-        if self._table is None or held * SLOTS != len(self._table.hidden_PS):
+        if self._table is None or held * SLOTS != len(self._table.hidden_P1S):
             self._table = self.inference.table([request.pages for request in self.live], held)
         return self.inference.decode(rows, self.pages, self._table)
 

@@ -1,6 +1,6 @@
 """The engine: conversations in, answers out. Evaluation, `imprint ask`, chat and server use it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,21 @@ class Prompt(NamedTuple):
     """Messages that are left out, because the context is too short for all."""
     cut: bool
     """Whether the beginning of the last message is missing as well."""
+
+    @property
+    def missing(self) -> str:
+        """What the model does not see, in words for people; "" if it sees everything.
+
+        Example:
+            >>> Prompt([5, 6], dropped=2, cut=False).missing
+            'The oldest 2 turns no longer fit: the model did not see them.'
+        """
+        if self.cut:
+            return "This question is too long: the model saw only its end."
+        if not self.dropped:
+            return ""
+        turns, them = ("turn", "it") if self.dropped == 1 else ("turns", "them")
+        return f"The oldest {self.dropped} {turns} no longer fit: the model did not see {them}."
 
 
 class Engine:
@@ -149,13 +164,17 @@ class Engine:
         temperature: float = 0.0,
         top_k: int | None = None,
         seed: int = 0,
+        note: Callable[[str], None] | None = None,
     ) -> Iterator[str]:
         """Yield the answer to one conversation piece by piece; joined they are ``answer``'s.
 
-        A piece is whole characters, however their bytes are spread over tokens. The arguments are
-        those of ``answer``.
+        A piece is whole characters, however their bytes are spread over tokens. ``note`` is called
+        before the first, with what the model does not see of the conversation, if it is anything.
+        The other arguments are those of ``answer``.
         """
         [prompt] = self.prompts([conversation], max_tokens=max_tokens)
+        if note and prompt.missing:
+            note(prompt.missing)
         request = self.request(
             prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed
         )

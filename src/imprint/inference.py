@@ -27,8 +27,8 @@ from imprint import fused
 from imprint.fused import EPSILON
 from imprint.model import ROPE_BASE, Model
 from imprint.pace import Pace
-from imprint.pages import SLOTS, Pages
-from imprint.products import added, matrix, normal, product, safely_normal, weighted
+from imprint.pages import SLOTS, Pages, offsets
+from imprint.products import added, matrix, normal, product, safe_scale, weighted
 
 TINY = 1e-15
 """Keeps a row of zeros from being divided by its length."""
@@ -43,10 +43,10 @@ PARTS = ("attn.c_q", "attn.c_k", "attn.c_v", "attn.c_proj", "mlp.c_fc", "mlp.c_p
 class Table(NamedTuple):
     """Which pages the rows of a step have; it serves until a row joins, leaves or needs another."""
 
-    hidden_PS: Tensor
+    hidden_P1S: Tensor
     """For each place of a token, minus infinity at the slots behind it."""
     query_rows: Tensor
-    """Of each row, head and page, its row among those of all queries and new keys."""
+    """Of each row, head and page, its row among those of all queries, new keys and new values."""
     key_rows: Tensor
     """Of each row, head and page, its D rows among the rows of all keys."""
     key_starts: Tensor
@@ -74,13 +74,14 @@ class Step(nn.Module):
         super().__init__()
         config, device = model.config, model.device
         small = config.n_parameters <= SMALL
-        self.heads, self.length = config.n_head, config.width**0.5
+        self.heads, self.kept, self.width = config.n_head, config.n_keys, config.head_width
+        self.depth, self.length = config.depth, config.width**0.5
         self.embedding = fused.rms_norm(model.embedding.detach().float() + TINY)
         """VC, normalised."""
         self.matrices = []
         """Four a layer (queries, keys and values; out; up; down), and that of the head."""
-        width, named = config.head_width, dict(model.named_parameters())
-        for layer in range(config.depth):
+        width, named = self.width, dict(model.named_parameters())
+        for layer in range(self.depth):
             queries, keys, values, out, up, down = (
                 named[f"transformer.h.{layer}.{part}.weight"] for part in PARTS
             )
@@ -89,16 +90,16 @@ class Step(nn.Module):
         self.matrices.append(matrix(model.lm_head.weight, small=small))
         half = torch.arange(0, width, 2, device=device) / width
         angles = torch.arange(config.context, device=device)[:, None] / ROPE_BASE**half
-        self.turns = torch.polar(torch.ones_like(angles), -angles)
-        """Rotary positions of each place, as complex numbers."""
+        self.turns = torch.polar(torch.ones_like(angles), -angles)[:, None]
+        """Rotary positions of each place and any head, as complex numbers."""
         self.epsilon = torch.tensor(EPSILON, device=device)
+        self.slots, self.offsets = SLOTS, offsets(config).to(device)
 
     def forward(
         self,
         given_4N: Tensor,
         alone: list[int],
-        keys: list[Tensor],
-        values: list[Tensor],
+        memory: list[Tensor],
         table: list[Tensor],
     ) -> Tensor:
         """Return the logits of what follows, not capped yet: NV, or 1V after a prompt.
@@ -107,65 +108,66 @@ class Step(nn.Module):
             given_4N: The next token of each row, or all tokens of one prompt: the ids, their places
                 in the row, their pages, and their slots there.
             alone: The same of a token that comes alone: then ``given_4N`` is not looked at.
-            keys: Of all layers, in pages; then the rows of each layer. New ones are stored.
-            values: The same.
+            memory: See ``Pages``; new keys and values are stored.
             table: A ``Table``; empty for a prompt.
         """
-        heads, matrices, hidden_PS = self.heads, self.matrices, table[0] if table else self.epsilon
-        depth, kept, width = keys[0].size(0), keys[0].size(2), keys[0].size(3)
-        both = heads + kept
-        pages = slots = given_4N  # TorchScript wants them, looked at or not
+        heads, kept, width, depth = self.heads, self.kept, self.width, self.depth
+        both, matrices = heads + kept, self.matrices
+        # TorchScript wants all of them, looked at or not
+        into = pages = slots = given_4N
+        into_keys = into_values = memory
+        hidden_N1S = self.epsilon
         if alone:
             token, place, page, slot = alone
-            into_keys = keys[0].narrow(1, page, 1).select(4, slot).unbind()
-            into_values = values[0].narrow(1, page, 1).select(3, slot).unbind()
             x = self.embedding.narrow(0, token, 1)
-            turns_N = self.turns.narrow(0, place, 1)
+            turns_N1 = self.turns.narrow(0, place, 1)
+            into = self.offsets.narrow(0, slot, 1).add(page * self.offsets.numel())
             if table:
-                hidden_PS = hidden_PS.narrow(0, place, 1)
+                hidden_N1S = table[0].narrow(0, place, 1)
         else:
             ids, places, pages, slots = given_4N.unbind()
-            into_keys = keys[0].permute(0, 1, 4, 2, 3).unbind()
-            into_values = values[0].transpose(2, 3).unbind()
             x = self.embedding.index_select(0, ids)
-            turns_N = self.turns.index_select(0, places)
+            turns_N1 = self.turns.index_select(0, places)
+            keys, values = memory[0].unbind(2)
+            keys = keys.view(depth, -1, kept, width, self.slots).permute(0, 1, 4, 2, 3)
+            values = values.view(depth, -1, kept, self.slots, width).transpose(2, 3)
+            into_keys, into_values = keys.unbind(), values.unbind()  # type: ignore[assignment]
             if table:
-                hidden_PS = hidden_PS.index_select(0, places)
-        count, turns_N1 = x.size(0), turns_N.unsqueeze(1)
+                hidden_N1S = table[0].index_select(0, places)
+        count = x.size(0)
         if table:
-            lengths_N1, ones_N1, hidden_B1S = table[6], table[7], hidden_PS.unsqueeze(1)
+            lengths_N1, ones_N1 = table[6], table[7]
         else:
             lengths_N1 = torch.full([count, 1], self.length, device=x.device)
             ones_N1 = torch.ones([count * both, 1], device=x.device)
-            hidden_B1S = hidden_PS
         for layer in range(depth):
             qkv = product(normal(x, lengths_N1), matrices[4 * layer]).view(count, -1, width)
-            turned = qkv[:, :both]
+            turned = qkv.narrow(1, 0, both)
             torch.view_as_complex(turned.view(count, both, width // 2, 2)).mul_(turns_N1)
-            turned = safely_normal(turned.reshape(-1, width), ones_N1, self.epsilon)
-            turned = turned.view(count, both, width)
-            new_keys, new_values = turned[:, heads:], qkv[:, both:]
+            scales = safe_scale(turned.reshape(-1, width), ones_N1, self.epsilon)
+            turned.mul_(scales.view(count, both, 1))
+            new = qkv.narrow(1, heads, 2 * kept)
             if alone:
-                into_keys[layer].copy_(new_keys)
-                into_values[layer].copy_(new_values)
+                memory[1 + layer].put_(into, new)
             else:
+                new_keys, new_values = new.split_with_sizes([kept, kept], 1)
                 into_keys[layer].index_put_([pages, slots], new_keys)
                 into_values[layer].index_put_([pages, slots], new_values)
             if not table:
                 mixed = functional.scaled_dot_product_attention(
-                    turned[:, :heads].transpose(0, 1).unsqueeze(0),
-                    new_keys.transpose(0, 1).unsqueeze(0),
-                    new_values.transpose(0, 1).unsqueeze(0),
+                    qkv.narrow(1, 0, heads).transpose(0, 1).unsqueeze(0),
+                    new.narrow(1, 0, kept).transpose(0, 1).unsqueeze(0),
+                    new.narrow(1, kept, kept).transpose(0, 1).unsqueeze(0),
                     is_causal=True,
                     enable_gqa=heads != kept,
                 )[0].transpose(0, 1)
             else:
-                queries = turned.view(-1, width).index_select(0, table[1]).view(-1)
-                scores = weighted(keys[1 + layer], table[2], table[3], queries)
-                odds = torch.add(hidden_B1S, scores.view(count, heads, -1), alpha=width**-0.5)
-                odds = torch.softmax(odds, -1).view(-1)
-                mixed = weighted(values[1 + layer], table[4], table[5], odds)
-            x = added(mixed.reshape(count, heads * width), matrices[4 * layer + 1], x)
+                weights = qkv.view(-1, width).index_select(0, table[1]).view(-1)
+                scores = weighted(memory[1 + layer], table[2], table[3], weights)
+                odds = torch.add(hidden_N1S, scores.view(count, heads, -1), alpha=width**-0.5)
+                odds = torch._softmax(odds, -1, False).view(-1)
+                mixed = weighted(memory[1 + depth + layer], table[4], table[5], odds)
+            x = added(mixed.reshape(count, -1), matrices[4 * layer + 1], x)
             wide = product(normal(x, lengths_N1), matrices[4 * layer + 2], True)
             x = added(wide.mul_(wide), matrices[4 * layer + 3], x)
         if not table:
@@ -182,6 +184,7 @@ def scripted(step: Step) -> Step:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.set_fusion_strategy([])  # its first calls are not timed to make others faster
         try:
             made: Any = torch.jit.script(step)
         except RuntimeError:  # an operation or a Python that it does not know
@@ -199,12 +202,13 @@ class Inference:
         """Of steps with so many rows, as a power of two."""
         with torch.inference_mode():
             self.step = scripted(Step(model))
+            self._forward = self.step.forward  # without hooks: 5 us less
             self._nothing = torch.empty(4, 0, dtype=torch.int64, device=self.device)
             self.number_D = torch.arange(self.config.head_width, device=self.device)
             self.number_S = torch.arange(SLOTS, device=self.device)
             heads = torch.arange(self.config.n_head, device=self.device)
             self.kept_H1 = heads[:, None] // (self.config.n_head // self.config.n_keys)
-            self.hidden_PS = torch.empty(0, 0, device=self.device)
+            self.hidden_P1S = torch.empty(0, 1, 0, device=self.device)
 
     def prefill(self, prompt: list[int], pages: Pages, own: list[int]) -> Tensor:
         """Read a prompt into the pages ``own``; return the logits of what follows, 1V.
@@ -219,17 +223,20 @@ class Inference:
     def table(self, rows: Sequence[list[int]], held: int) -> Table:
         """Return which pages to look at in steps whose longest row holds ``held`` of them."""
         config, slots = self.config, held * SLOTS
-        if len(self.hidden_PS) < slots:
-            self.hidden_PS = torch.full((slots, slots), float("-inf"), device=self.device).triu_(1)
+        if len(self.hidden_P1S) < slots:
+            hidden_PS = torch.full((slots, slots), float("-inf"), device=self.device).triu_(1)
+            self.hidden_P1S = hidden_PS[:, None]
         filled = [(pages + [0] * held)[:held] for pages in rows]
         pages_BM = torch.tensor(filled, device=self.device)
-        kept_BHM1 = (pages_BM[:, None] * config.n_keys + self.kept_H1)[..., None]
+        # a page is the keys of each head, then the values of each head
+        kept_BHM1 = (pages_BM[:, None] * 2 * config.n_keys + self.kept_H1)[..., None]
         key_rows = (kept_BHM1 * config.head_width + self.number_D).flatten()
-        value_rows = (kept_BHM1 * SLOTS + self.number_S).flatten()
+        value_rows = ((kept_BHM1 + config.n_keys) * SLOTS + self.number_S).flatten()
         both = config.n_head + config.n_keys
-        query_rows = torch.arange(len(rows) * both, device=self.device).view(-1, both, 1)
+        parts = both + config.n_keys
+        query_rows = torch.arange(len(rows) * parts, device=self.device).view(-1, parts, 1)
         return Table(
-            self.hidden_PS[:slots, :slots],
+            self.hidden_P1S[:slots, :, :slots],
             query_rows[:, : config.n_head].expand(-1, -1, held).flatten(),
             key_rows,
             torch.arange(0, len(key_rows), config.head_width, device=self.device),
@@ -255,13 +262,5 @@ class Inference:
         if not alone:
             given_N4 = np.array(given, dtype=np.int64)
             given_4N = torch.from_numpy(given_N4.T.copy()).to(self.device)
-        # or it would look at each new shape anew
-        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            logits: Tensor = self.step(
-                given_4N,
-                alone,
-                [pages.keys, *pages.key_rows],
-                [pages.values, *pages.value_rows],
-                table,
-            )
+        logits: Tensor = self._forward(given_4N, alone, pages.memory, table)
         return logits

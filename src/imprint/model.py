@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imprint import attention, fused, layers
+from imprint import attention, cross_entropy, fused, layers
 from imprint.layers import Block, Matrix
 from imprint.shape import ModelConfig
 
@@ -29,8 +29,8 @@ class Compiled(NamedTuple):
 
     through: Callable[..., Tensor]
     """Of ``layers.through``."""
-    slopes: fused.Slopes
-    """Of ``fused.logit_slopes``."""
+    slopes: cross_entropy.Slopes
+    """Of ``cross_entropy.logit_slopes``."""
 
 
 class Model(nn.Module):
@@ -161,7 +161,7 @@ class Model(nn.Module):
             dtype: Number type to calculate in; None for that of the parameters.
         """
         x = self.stream(ids_BT, documents_BT=documents_BT, dtype=dtype, where_N=where_N)
-        return fused.softcapped_cross_entropy(
+        return cross_entropy.softcapped_cross_entropy(
             x.view(-1, self.config.width),
             self.lm_head.weight,
             labels_N,

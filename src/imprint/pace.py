@@ -5,12 +5,12 @@ work wants one of them; that changes by the second, so no rule made beforehand i
 calculates does not depend on it (see ``inference.py``).
 """
 
-import statistics
-
 TRIAL = 4
 """Steps after which two ways are compared: one could have been disturbed."""
 PATIENCE = 40
 """Times as long as a trial took until the next: it may cost a fortieth of the time."""
+REST_S = 1.0
+"""Seconds until then at least: of short steps, trials took a thirtieth of the time."""
 
 
 class Pace:
@@ -29,13 +29,13 @@ class Pace:
         self._steps.append(seconds)
         if len(self._steps) < TRIAL:
             return
-        spent, median = sum(self._steps), statistics.median(self._steps)
+        spent, usual = sum(self._steps), sum(sorted(self._steps)[1:-1])  # not what was disturbed
         self._steps.clear()
         if self._usual is None:
             self._wait -= spent
             if self._wait <= 0:
-                self._usual, self.many = median, not self.many
+                self._usual, self.many = usual, not self.many
         else:
-            if median >= self._usual:
+            if usual >= self._usual:
                 self.many = not self.many
-            self._usual, self._wait = None, PATIENCE * spent
+            self._usual, self._wait = None, max(PATIENCE * spent, REST_S)
