@@ -1,4 +1,4 @@
-"""Models for comparisons: ours with a life in every weight, and transformers' of the same shape."""
+"""For comparisons: lively models of ours, transformers' of the same shape, and numbers."""
 
 from typing import Any
 
@@ -6,6 +6,12 @@ import torch
 
 from imprint.model import Model
 from imprint.shape import ModelConfig
+
+
+def numbers(*shape: int) -> torch.Tensor:
+    """Normal numbers, float64, whose gradient is wanted."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
 
 
 def lively(config: ModelConfig, *, seed: int = 1, std: float = 0.15) -> Model:

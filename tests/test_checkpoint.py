@@ -86,6 +86,18 @@ def test_a_foreign_checkpoint_is_refused(content: object, tmp_path: Path) -> Non
         checkpoint.load(tmp_path / "sft.pt")
 
 
+@pytest.mark.parametrize(
+    "changed", [{"weights": [1, 2]}, {"weights": None}, {"config": [1]}, {"tokenizer": 5}]
+)
+def test_a_checkpoint_with_a_part_of_another_type_is_refused(
+    changed: dict[str, object], tmp_path: Path
+) -> None:
+    path = saved(tmp_path / "sft.pt")
+    torch.save({**torch.load(path, weights_only=True), **changed}, path)
+    with pytest.raises(ArtifactError, match=r"sft\.pt: not a checkpoint of this .* Delete it and"):
+        checkpoint.load(path, tokenizer="ab" * 32).model()
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"sft\.pt: no such file"):
         checkpoint.load(tmp_path / "sft.pt")
@@ -122,6 +134,21 @@ def test_another_architecture_is_refused(config: dict[str, object], tmp_path: Pa
     content = torch.load(path, weights_only=True)
     torch.save({**content, "config": config}, path)
     with pytest.raises(ArtifactError, match="sft: the checkpoint is of another architecture"):
+        checkpoint.load(path).model()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("depth", "x"), ("depth", 0), ("context", None), ("head_width", 0), ("vocabulary", 300.0)],
+)
+def test_a_config_without_whole_numbers_is_refused_by_name(
+    name: str, value: object, tmp_path: Path
+) -> None:
+    path = saved(tmp_path / "sft.pt")
+    content = torch.load(path, weights_only=True)
+    content["config"][name] = value
+    torch.save(content, path)
+    with pytest.raises(ArtifactError, match=rf"architecture \({name} is {value!r}\)\. Delete it"):
         checkpoint.load(path).model()
 
 

@@ -10,7 +10,7 @@ from dataset_kit import Dataset, write_identity
 from imprint.errors import ArtifactError, IdentityError
 from imprint.stages import plan
 
-PINNED = "b2e400e91838d97f53449c032e26511b6c5d75549ffebe7b609bf210d634fad7"
+PINNED = "640fdab7d46ec4dd610b42a082728775f8f3dcfa5395be82fe797e870d50772f"
 
 
 def make(tmp_path: Path, start: int = 0, stop: int = 30) -> Path:

@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from imprint import recipe, settings, yamlfile
+from imports import kit
+from imprint import dial, recipe, settings, yamlfile
 from imprint.errors import ConfigError
 from imprint.settings import Settings, Watch
 
@@ -63,3 +65,61 @@ def test_unknown_providers_and_sources_are_refused_by_name(given: Settings) -> N
     sft = given.sft.model_copy(update={"chat": {"webchat": 5}})
     with pytest.raises(ConfigError, match=r"'webchat'.*installed: .*embedded"):
         recipe.check(given.model_copy(update={"sft": sft}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"identity_stages": ["sft"], "mid": {"chat": {}}}, r"mid\.chat: .*identity_stages"),
+        (
+            {"identity_stages": ["sft"], "mid": {"chat": {"modest": 0}}},
+            r".*Name a source in mid\.chat",
+        ),
+        ({"mid": {"chat": {}, "identity_epochs": 0}}, r"mid\.identity_epochs: 0, .*Raise mid"),
+        ({"sft": {"chat": {}, "identity_epochs": 0}}, r"sft\.identity_epochs: 0, .*sft\.chat"),
+    ],
+)
+def test_a_stage_with_nothing_to_train_on_is_refused_before_any_job(
+    changes: dict[str, Any], told: str
+) -> None:
+    config, _ = yamlfile.load(ROOT / "config" / "config.yaml")
+    with pytest.raises(ConfigError, match=rf"config\.yaml: {told}"):
+        recipe.check(settings.resolve(settings.merged(config, changes), root=ROOT))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mid": {"chat": {}}, "sft": {"chat": {}}},
+        {"identity_stages": ["sft"]},
+        {"sft": {"identity_epochs": 0}},
+    ],
+)
+def test_a_stage_may_see_the_identity_alone_or_chat_alone(changes: dict[str, Any]) -> None:
+    config, _ = yamlfile.load(ROOT / "config" / "config.yaml")
+    recipe.check(settings.resolve(settings.merged(config, changes), root=ROOT))
+
+
+def test_nothing_but_its_folder_shapes_an_imported_model(tmp_path: Path) -> None:
+    folder = str(kit.base_dir(tmp_path / "nanochat"))
+
+    def resolved(**changes: Any) -> Settings:
+        start = {"scale": "d12", "identity": "who.yaml", "model": {"depth": 2}}
+        start["base"] = {"from": folder}
+        return settings.resolve(settings.merged(start, changes), root=ROOT)
+
+    plain = resolved()
+    recipe.check(plain)
+    ours = dial.shape(plain.model)
+    assert (ours.vocabulary, ours.context) == (kit.VOCABULARY, 32)
+    other = resolved(
+        model={"vocabulary": 512, "context": 64, "head_width": 32},
+        corpus={"tokenizer_characters": 5000},
+        base={"matrix_lr": 0.5, "batch_tokens": 4, "tokens": 5000},
+    )
+    for stage in ("tokenizer", "base", "mid", "sft"):
+        assert recipe.settings(stage, other) == recipe.settings(stage, plain)
+    assert recipe.settings("base", plain) == {"training": {"from": folder}, "seed": 1337}
+    resolved(sft={"batch_tokens": 32})
+    with pytest.raises(ConfigError, match=r"sft\.batch_tokens: 31 .* one row of 32\. Raise it\.$"):
+        resolved(sft={"batch_tokens": 31})

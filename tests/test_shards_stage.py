@@ -100,7 +100,7 @@ def test_the_bill_counts_rejected_replies_too(data: Dataset) -> None:
 def test_a_provider_without_one_usable_answer_stops_the_run_and_tells_the_cost(
     data: Dataset,
 ) -> None:
-    with pytest.raises(ProviderError, match=r"none of its 20 .*\(placeholder: 20; it cost \$0\.0"):
+    with pytest.raises(ProviderError, match=r"none of its 20 .*\(placeholder: 20; it cost \$0\.1"):
         data.make("hopeless", attempts=1)
     assert not (data.root / "shards").exists()
 

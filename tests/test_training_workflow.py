@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from imports import kit
+from imprint.settings import merged
 from imprint.shape import ModelConfig
 from reference import lively
 from training_kit import conversation, sentence, write
-from workflow_kit import Project, copied
+from workflow_kit import Project, copied, copy_of
 
 pytestmark = pytest.mark.workflow
 
@@ -26,12 +27,10 @@ def fresh(tmp_path: Path) -> Project:
     return copied(tmp_path / "fresh")
 
 
-def configure(project: Project, **changed: dict[str, Any]) -> None:
+def configure(project: Project, **changed: Any) -> None:
     path = project.root / "config" / "test.yaml"
     given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for part, values in changed.items():
-        given[part] = {**given.get(part, {}), **values}
-    path.write_text(yaml.safe_dump(given), encoding="utf-8")
+    path.write_text(yaml.safe_dump(merged(given, changed)), encoding="utf-8")
 
 
 def manifest(project: Project, name: str) -> dict[str, Any]:
@@ -60,6 +59,8 @@ def test_a_model_from_nanochat_learns_who_it_is_without_a_corpus(
     assert manifest(fresh, "sft.json")["steps"] > 0
     assert "val_bpb" not in manifest(fresh, "eval/sft.json")
     assert not fresh.would_run()
+    configure(fresh, model={"context": 32, "vocabulary": 600}, base={"matrix_lr": 0.5})
+    assert not fresh.would_run()  # what the folder decides
     checked = fresh.imprint("verify")
     assert checked.returncode == 0, checked.stderr
     kit.checkpoint(folder / "base_checkpoints" / "d2", lively(model.config), step=13)
@@ -77,6 +78,7 @@ def test_files_of_the_user_are_trained_on_packed_by_two_processes(
     chats = write(tmp_path / "chats.jsonl", [conversation(dice) for _ in range(60)])
     configure(
         fresh,
+        model={"context": 128},  # the letters of these words are all its tokenizer knows
         corpus={"source": str(tmp_path / "*.parquet")},
         mid={"chat": {str(chats): 50, "modest": 5}, "packed": True},
         sft={"chat": {}, "packed": True},
@@ -97,3 +99,32 @@ def test_files_of_the_user_are_trained_on_packed_by_two_processes(
     broken = fresh.snakemake("results/sft.pt")
     assert broken.returncode != 0
     assert "text-1.parquet: " in broken.stderr and "Traceback" not in broken.stderr
+
+
+def test_another_identity_is_taught_by_sft_alone_and_costs_no_chat(
+    finished: Project, tmp_path: Path
+) -> None:
+    project = copy_of(finished, tmp_path / "project")
+    configure(
+        project,
+        identity_stages=["sft"],
+        mid={"chat": {"modest": 2000}},
+        sft={"chat": {"modest": 1000}, "identity_least": 400},
+    )
+    done = project.snakemake("results/eval/mid.json", "results/sft.pt")
+    assert done.returncode == 0, done.stderr
+    assert manifest(project, "mid.json")["identity_conversations"] == 0
+    kept = {name: (project.results / name).read_bytes() for name in ("base.pt", "mid.pt", "sft.pt")}
+    other = ["identity=config/identities/fathom.yaml"]
+    would = project.would_run("results/eval/sft.json", config=other)
+    assert would == Counter(plan=3, shards=3, identity=1, tokens=1, sft=1, evaluate=1)
+    done = project.snakemake("results/eval/sft.json", config=other)
+    assert done.returncode == 0, done.stderr
+    changed = [name for name in kept if (project.results / name).read_bytes() != kept[name]]
+    assert changed == ["sft.pt"]
+    taught = manifest(project, "sft.json")
+    assert taught["identity_conversations"] == 400
+    assert 980 < taught["chat_conversations"] < 1000  # without those held back
+    assert taught["val_loss"] < 4  # 3.0; 5.7 where the identity is hardly seen
+    before, after = (manifest(project, f"eval/{name}.json")["chat_loss"] for name in ("mid", "sft"))
+    assert after < before + 0.05  # 0.23 after 0.38; 0.57 if sft saw no chat

@@ -13,6 +13,7 @@ from imprint.dataset.chats import Chats
 from imprint.dataset.documents import Documents
 from imprint.dataset.mixture import Share
 from imprint.dataset.store import Store
+from imprint.errors import ConfigError
 from imprint.model import Model
 from imprint.tokenizer import Tokenizer
 from imprint.training.distributed import Ranks
@@ -36,15 +37,21 @@ def text(model: Model, held: Store, *, ranks: Ranks) -> dict[str, float]:
     }
 
 
-def chat(model: Model, held: Store, *, tokenizer: Tokenizer, ranks: Ranks) -> float:
-    """Return the mean loss of ``model`` on the answers of held-out chat, in nats a token."""
-    data = Chats(
-        [Share(held, np.arange(len(held)))],
-        tokenizer=tokenizer,
-        context=model.config.context,
-        batch_tokens=BATCH_TOKENS,
-        seed=0,
-    )
+def chat(model: Model, held: Store, *, tokenizer: Tokenizer, ranks: Ranks) -> float | None:
+    """Return the mean loss of ``model`` on the answers of held-out chat, in nats a token.
+
+    None where nothing was held out, or nothing of it fits into the model's context.
+    """
+    try:
+        data = Chats(
+            [Share(held, np.arange(len(held)))],
+            tokenizer=tokenizer,
+            context=model.config.context,
+            batch_tokens=BATCH_TOKENS,
+            seed=0,
+        )
+    except ConfigError:
+        return None
     return round(evaluate(model, data, ranks=ranks), 5)
 
 
@@ -65,7 +72,7 @@ def measured(
         found["val_bpb"] = text(model, held, ranks=Ranks(0, 1, model.device))["val_bpb"]
     if chats is not None:
         held = Store.open(chats, "validation", tokenizer=tokenizer.digest)
-        if len(held):
-            ranks = Ranks(0, 1, model.device)
-            found["chat_loss"] = chat(model, held, tokenizer=tokenizer, ranks=ranks)
+        loss = chat(model, held, tokenizer=tokenizer, ranks=Ranks(0, 1, model.device))
+        if loss is not None:
+            found["chat_loss"] = loss
     return found

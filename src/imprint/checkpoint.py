@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from imprint.model import Model
 
 FORMAT = 1
+KINDS = {"weights": dict, "config": dict, "tokenizer": str}
+"""Types of what is opened or compared before a weight is."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,22 @@ class Checkpoint:
         from imprint.model import Model
         from imprint.shape import ModelConfig
 
+        for name, value in self.config.items():
+            if (type(value) is not int or value < 1) and (name, value) != ("n_kv_head", None):
+                raise self._foreign(f"{name} is {value!r}")
         try:
             config = ModelConfig(**self.config)
         except TypeError as error:
-            raise ArtifactError(
-                f"{self.stage}: the checkpoint is of another architecture "
-                f"({str(error).partition(' ')[2]}). Delete it and run again."
-            ) from None
+            raise self._foreign(str(error).partition(" ")[2]) from None
         model = Model(config, seed=None)
         fill(model, self.weights, where=f"the checkpoint of {self.stage}")
         return model
+
+    def _foreign(self, reason: str) -> ArtifactError:
+        return ArtifactError(
+            f"{self.stage}: the checkpoint is of another architecture ({reason}). "
+            "Delete it and run again."
+        )
 
 
 def fill(model: "Model", weights: "Mapping[str, torch.Tensor]", *, where: str) -> None:
@@ -129,7 +137,8 @@ def load(path: Path, *, tokenizer: str | None = None) -> Checkpoint:
     """
     found = read(path)
     wanted = set(Checkpoint.__dataclass_fields__)
-    if found.get("format") != FORMAT or not wanted <= set(found):
+    shaped = all(isinstance(found.get(name), kind) for name, kind in KINDS.items())
+    if found.get("format") != FORMAT or not wanted <= set(found) or not shaped:
         raise ArtifactError(
             f"{path}: not a checkpoint of this version of imprint. Delete it and run again."
         )

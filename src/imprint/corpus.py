@@ -67,13 +67,14 @@ class Corpus:
         """Yield the documents of file ``number``, each with whether it is held out.
 
         That depends on the seed and the text alone, so equal documents never stand on both sides.
-        The very first document is always held out, so that there is one.
+        The first document that has text is always held out, so that there is one.
 
         Raises:
             RecordError: The file is damaged, or holds no text where there should be some.
         """
         share = min(SHARE, HELD_OUT_CHARACTERS / self.characters)
-        first = next(sources.texts(Path(self.files[0].path)), None)
+        everything = (text for file in self.files for text in sources.texts(Path(file.path)))
+        first = next(filter(str.strip, everything), None)
         for text in sources.texts(Path(self.files[number].path)):
             yield text == first or Dice(self.seed, "validation", text).chance(share), text
 

@@ -6,9 +6,12 @@ the 11 billion of depth 20.
 """
 
 import math
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from imprint.errors import ConfigError
+from imprint import imports
+from imprint.errors import ConfigError, ImprintError
 from imprint.shape import ModelConfig
 
 if TYPE_CHECKING:
@@ -44,6 +47,20 @@ def shape(model: "Architecture", *, vocabulary: int | None = None) -> ModelConfi
     )
 
 
+def made(given: "Settings") -> ModelConfig:
+    """Return the shape of the model that ``given`` trains, or that of the one it imports.
+
+    Raises:
+        ConfigError: The heads do not divide the width.
+    """
+    if given.base.start:
+        with suppress(ImprintError):  # recipe.check says what is wrong there
+            found = imports.shape(Path(given.base.start))
+            if found.depth == given.model.depth:
+                return found
+    return shape(given.model)
+
+
 def batch_tokens(tokens: int) -> int:
     """Return how many tokens a step should have in a pretraining of ``tokens``: a power of two.
 
@@ -55,13 +72,15 @@ def batch_tokens(tokens: int) -> int:
 
 
 def filled(given: "Settings") -> "Settings":
-    """Return ``given`` with everything decided that it leaves to the depth.
+    """Return ``given`` with everything decided that it leaves to the depth, or to an import.
 
     Raises:
         ConfigError: The heads do not divide the width, or a batch is less than a row.
     """
-    config = shape(given.model)
-    tokens = given.base.tokens or TOKENS_PER_PARAMETER * config.n_parameters
+    config = made(given)
+    tokens = TOKENS_PER_PARAMETER * config.n_parameters
+    if given.base.tokens and not given.base.start:
+        tokens = given.base.tokens
     narrow = math.sqrt(REFERENCE_WIDTH / config.width)
 
     def decided(stage: Kind) -> Kind:
@@ -73,18 +92,22 @@ def filled(given: "Settings") -> "Settings":
             }
         )
 
-    filling = {"base": True, "mid": given.mid.packed, "sft": given.sft.packed}
+    filling = {"base": not given.base.start, "mid": given.mid.packed, "sft": given.sft.packed}
     for name in (stage for stage, filled in filling.items() if filled):
         size = getattr(given, name).batch_tokens
         if size and size < config.context:
             raise ConfigError(
                 f"{name}.batch_tokens: {size} tokens are less than one row of {config.context}. "
-                "Raise it, or lower model.context."
+                + ("Raise it." if given.base.start else "Raise it, or lower model.context.")
             )
 
     return given.model_copy(
         update={
-            "model": given.model.model_copy(update={"head_width": config.head_width}),
+            "model": given.model.model_copy(
+                update={
+                    name: getattr(config, name) for name in ("vocabulary", "context", "head_width")
+                }
+            ),
             "corpus": given.corpus.model_copy(
                 update={
                     "characters": given.corpus.characters or round(CHARACTERS_PER_TOKEN * tokens)

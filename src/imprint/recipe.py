@@ -98,12 +98,16 @@ def settings(stage: str, given: Settings) -> dict[str, Any]:
             "characters": given.corpus.characters,
             "seed": given.seed,
         }
+    if stage == "tokenizer" and given.base.start:
+        return {"from": given.base.start}
     if stage == "tokenizer":
         return {
             "vocabulary": given.model.vocabulary,
             "characters": given.corpus.tokenizer_characters,
             "from": given.base.start,
         }
+    if stage == "base" and given.base.start:  # the shape is that of the model there
+        return {"training": {"from": given.base.start}, "seed": given.seed}
     if stage == "base":
         return {
             "model": given.model.model_dump(),
@@ -196,16 +200,19 @@ def shards(given: Settings) -> dict[str, tuple[int, int]]:
 
 
 def check(given: Settings) -> None:
-    """Refuse a configuration that names a provider, a source or a model that is not there.
+    """Refuse a configuration that names what is not there, or leaves nothing to train on.
 
     Raises:
-        ConfigError: Such a name is in the settings; the message says which there are. Or the model
-            to start from is not there, or has another depth. Or a package is not installed.
+        ConfigError: A provider or source is unknown; the message says which there are. Or the model
+            to start from is not there, or has another depth. Or a package is not installed. Or
+            mid or sft would see neither the identity nor general chat.
     """
     try:
         providers.find(given.provider)
         for name in (given.corpus.source, *given.mid.chat, *given.sft.chat):
             sources.find(name)
+        _check_rows("mid", given)
+        _check_rows("sft", given)
         for package in ("tensorboard", "wandb"):
             if getattr(given.watch, package) and find_spec(package) is None:
                 raise missing(package)
@@ -218,3 +225,19 @@ def check(given: Settings) -> None:
                 )
     except ConfigError as error:
         raise ConfigError(f"config/config.yaml: {error}") from None
+
+
+def _check_rows(stage: str, given: Settings) -> None:
+    if chats(stage, given)["chat"]:
+        return
+    if stage not in given.identity_stages:
+        raise ConfigError(
+            f"{stage}.chat: names no source, and {stage} is not in identity_stages, so that it has "
+            f"nothing to train on. Name a source in {stage}.chat, or add {stage} to the list."
+        )
+    tuning = given.mid if stage == "mid" else given.sft
+    if not tuning.identity_epochs:
+        raise ConfigError(
+            f"{stage}.identity_epochs: 0, and {stage}.chat names no source, so that there is "
+            f"nothing to train on. Raise {stage}.identity_epochs, or name a source in {stage}.chat."
+        )

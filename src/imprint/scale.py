@@ -135,7 +135,15 @@ class Tuning(Training):
         default=1.0,
         gt=0,
         le=1,
-        description="Share of the conversations that train their answers beyond the first words.",
+        description="Share of the conversations that train their answers beyond the first words. "
+        "General chat does so wherever an answer is rare.",
+    )
+    joined: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the conversations that are joined to talks of up to six, so that a "
+        "model learns to follow a change of subject.",
     )
 
     @field_validator("chat")

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,10 @@ from hypothesis import strategies as st
 
 from dataset import kit
 from imprint.dataset.chats import ROUND, Chats, arrange
-from imprint.dataset.mixture import OPENING, Mixture, Share, fit, openings, passes
+from imprint.dataset.mixture import OPENING, Mixture, Share, familiar, fit, openings, passes
 from imprint.dataset.store import Store
 from imprint.errors import ConfigError
+from imprint.records import Conversation
 from imprint.tokenizer import Rendered, Tokenizer
 
 
@@ -84,6 +87,15 @@ def test_processes_share_each_batch_of_one_process(world: int, words: Tokenizer)
         assert all(len(part.ids_BT) > 0 for part in parts)
 
 
+def supervised(found: list[tuple[list[int], list[bool]]]) -> list[tuple[int, ...]]:
+    """What is trained of each answer."""
+    answers: list[tuple[int, ...]] = []
+    for ids, said in found:
+        runs = itertools.groupby(zip(ids, said, strict=True), key=lambda pair: pair[1])
+        answers += [tuple(token for token, _ in run) for flag, run in runs if flag]
+    return answers
+
+
 def opened(words: Tokenizer, rows: list[Rendered], *, whole: float, seed: int) -> list[Rendered]:
     flags = openings(len(rows), whole=whole, seed=seed)
     share = Share(Store.of(rows), np.arange(len(rows)), flags)
@@ -111,6 +123,30 @@ def test_some_answers_are_trained_whole_and_of_the_others_the_first_words(words:
     assert 0.6 < short / len(rows) < 0.8
 
 
+def test_an_answer_is_familiar_if_many_of_the_rows_give_it(
+    words: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imprint.dataset.mixture.FAMILIAR", 3)
+
+    def talk(*answers: str) -> Rendered:
+        said: Conversation = []
+        for text in answers:
+            said += [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": text}]
+        return words.render(said)
+
+    no, yes, both = talk("No."), talk("Yes."), talk("No.", "Yes.")
+    store = Store.of([no, yes, both, talk("No. Yes.")])
+
+    def found(*rows: int) -> list[bool]:
+        flags: list[bool] = familiar(store, np.array(rows, dtype=np.int64)).tolist()
+        return flags
+
+    assert found(0, 2, 0, 1, 3) == [True, False, True, False, False]
+    assert found(2, 2, 2) == [True] * 3
+    assert found(0, 0) == [False] * 2
+    assert found() == []
+
+
 def test_short_answers_are_the_same_either_way(words: Tokenizer) -> None:
     rows = kit.rendered(words, count=3, answer="I")
     assert opened(words, rows, whole=0.0, seed=1) == rows
@@ -126,13 +162,44 @@ def test_conversations_are_read_from_the_rows_asked_for(words: Tokenizer) -> Non
     assert said.tolist() == [flag for row in expected for flag in row[1]]
 
 
+def test_joined_conversations_are_trained_as_they_are_alone_and_what_goes_on_is_whole(
+    words: Tokenizer,
+) -> None:
+    rows = kit.rendered(words, count=200, answer="My name is Ada, and {} is not yours.")
+    flags = openings(len(rows), whole=0.3, seed=1)
+    share = Share(Store.of(rows), np.arange(len(rows)), flags)
+
+    def read(joined: float, context: int = 96) -> list[tuple[list[int], list[bool]]]:
+        mixture = Mixture([share], context=context, end=words.assistant_end, joined=joined, seed=1)
+        assert (mixture.cut, mixture.dropped) == (0, 0)
+        found = [mixture.read(np.array([talk])) for talk in range(len(mixture.lengths))]
+        assert [len(ids) for ids, _ in found] == mixture.lengths.tolist()
+        assert mixture.read(np.arange(len(found)))[0].tolist() == [
+            n for ids, _ in found for n in ids
+        ]
+        return [(ids.tolist(), said.tolist()) for ids, said in found]
+
+    alone, talks = read(0.0), read(0.5)
+    assert len(alone) == len(rows)
+
+    whole = {tuple(ids[1:]) for ids, _ in rows}
+    assert sorted(supervised(alone)) == sorted(supervised(talks))
+    longer = [ids for ids, _ in talks if ids.count(words.user_start) > 1]
+    assert 20 < len(longer) < 50 and max(map(len, longer)) <= 97
+    for ids in longer:
+        assert ids.count(words.bos) == 1 and ids[0] == words.bos
+        begins = [place for place, token in enumerate(ids) if token == words.user_start]
+        parts = [tuple(ids[a:b]) for a, b in itertools.pairwise(begins)]
+        assert set(parts) <= whole
+
+
 def test_a_conversation_beyond_the_context_ends_after_a_whole_turn(words: Tokenizer) -> None:
     rows = kit.rendered(words, count=5, turns=4)
     data = chats(words, rows, context=50)
     assert (data.mixture.cut, data.mixture.dropped) == (5, 0)
     lengths = data.mixture.lengths
-    lasts = data.mixture.ids.read(data.mixture.starts + lengths - 1, np.ones_like(lengths))
-    assert set(lasts.tolist()) == {words.assistant_end}
+    ids, _ = data.mixture.read(np.arange(len(lengths)))
+    assert set(ids[np.cumsum(lengths) - 1].tolist()) == {words.assistant_end}
     assert lengths.max() <= 51
 
 

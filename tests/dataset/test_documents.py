@@ -106,6 +106,14 @@ def test_few_tokens_are_lost_where_documents_are_shorter_than_rows(words: Tokeni
     assert 0 < data.about()["cropped"] < 0.005
 
 
+def test_of_a_document_of_ten_rows_one_row_is_seen_and_passes_count_that(words: Tokenizer) -> None:
+    store, given = numbered(words, [330])
+    data = documents(store, tokens=32 * 12)
+    assert {tuple(row) for row in kit.rows(data)} == {tuple(given[0][:32])}
+    assert (data.fitting, data.passes) == (33, 12.0)
+    assert data.about() == {"corpus_tokens": 330, "passes": 12.0, "cropped": 0.9}
+
+
 @pytest.mark.parametrize("text", ["A", "Who are you?"])
 def test_a_tiny_corpus_still_makes_a_batch(text: str, words: Tokenizer, tmp_path: Path) -> None:
     data = documents(kit.texts(tmp_path / "base.json", words, [text]), tokens=512)

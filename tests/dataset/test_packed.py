@@ -13,10 +13,10 @@ from imprint.errors import ConfigError
 from imprint.tokenizer import Rendered, Tokenizer
 
 
-def packed(words: Tokenizer, rows: list[Rendered], **changes: int) -> Packed:
+def packed(words: Tokenizer, rows: list[Rendered], **changes: float) -> Packed:
     options = {"context": 64, "batch_tokens": 256, "seed": 1, **changes}
     shares = [Share(Store.of(part), np.arange(len(part))) for part in (rows[::2], rows[1::2])]
-    return Packed(shares, tokenizer=words, **options)
+    return Packed(shares, tokenizer=words, **options)  # type: ignore[arg-type]
 
 
 def unpacked(data: Packed, bos: int) -> list[Rendered]:
@@ -47,6 +47,14 @@ def unpacked(data: Packed, bos: int) -> list[Rendered]:
                 real += stop - start
         assert real == batch.tokens and batch.supervised == len(batch.labels_N)
     return found
+
+
+def test_joined_conversations_see_each_other_and_no_others(words: Tokenizer) -> None:
+    rows = kit.made_up([20] * 90, words)
+    found = [ids for ids, _ in unpacked(packed(words, rows, joined=0.5), words.bos)]
+    assert set(map(len, found)) == {20, 1 + 2 * 19, 1 + 3 * 19}  # four do not fit
+    parts = [ids[at : at + 19] for ids in found for at in range(1, len(ids), 19)]
+    assert sorted(parts) == sorted(ids[1:] for ids, _ in rows)
 
 
 @settings(max_examples=30)

@@ -150,6 +150,27 @@ def test_a_store_that_does_not_belong_here_is_refused(tmp_path: Path, words: Tok
             ids.write_bytes(damaged)
         with pytest.raises(ArtifactError, match=f"should have {len(whole)} bytes.* run again"):
             Store.open(index, "train", tokenizer=words.digest)
+    (tmp_path / "base" / "00000.json").write_text("{}")
     kit.texts(index, words, ["Who are you?"] * 9)
     assert ids.read_bytes() == whole
     assert json.loads(index.read_text())["parts"]["train"]["documents"] == 9
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *("{}", "[]", '{"tokenizer": 5}', '{"parts": []}', '{"parts": {"train": {}}}'),
+        '{"parts": {"train": {"pieces": [{}], "text_bytes": 0}}}',
+    ],
+)
+def test_an_index_of_another_shape_is_refused_by_name(
+    changed: str, tmp_path: Path, words: Tokenizer
+) -> None:
+    index = tmp_path / "base.json"
+    kit.texts(index, words, ["Who are you?"])
+    odd = json.loads(changed)
+    index.write_text(json.dumps({**json.loads(index.read_text()), **odd} if odd else odd))
+    with pytest.raises(
+        ArtifactError, match=r"base\.json: not an index of tokens \(.*Delete it and"
+    ):
+        Store.open(index, "train", tokenizer=words.digest)

@@ -1,5 +1,6 @@
 """Claims about downloads: they come through, whole and once, or end in one clear sentence."""
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -10,8 +11,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from imprint.errors import ArtifactError, ImprintError, StorageError
 from imprint.sources import download, files
@@ -154,6 +157,31 @@ def test_one_file_that_cannot_be_had_stops_the_others(server: FileServer, tmp_pa
     with pytest.raises(ImprintError, match="answered 404"):
         present([File(tmp_path / name, f"{server.url}/{name}") for name in names], label="test")
     assert len(server.shelf.asked) <= files.AT_ONCE
+
+
+def test_files_are_fetched_side_by_side(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file arrives before as many as may be are under way, or one has waited for 10 s."""
+    honest, here, waited = server._send, [], []
+    together = asyncio.Event()
+
+    async def send(*given: Any) -> web.StreamResponse:
+        here.append(given[0].path)
+        if len(here) == files.AT_ONCE:
+            together.set()
+        try:
+            await asyncio.wait_for(together.wait(), 10)
+        except TimeoutError:
+            waited.append(given[0].path)
+            together.set()
+        return await honest(*given)
+
+    monkeypatch.setattr(server, "_send", send)
+    names = [f"{number}.parquet" for number in range(files.AT_ONCE + 2)]
+    server.shelf.files |= {f"/{name}": BODY for name in names}
+    present([File(tmp_path / name, f"{server.url}/{name}") for name in names], label="test")
+    assert len(here) == len(names) and not waited
 
 
 def test_two_who_want_the_same_file_fetch_it_once(server: FileServer, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from imprint import fused
+from imprint import cross_entropy, fused
 from imprint.dataset.batch import Batch
 from imprint.errors import ConfigError, ImprintError
 from imprint.model import Compiled, Model, ModelConfig
@@ -107,7 +108,7 @@ def test_compiled_forms_are_used_for_gradients_alone(monkeypatch: pytest.MonkeyP
 
     def slopes(*args: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         used.append("loss")
-        return fused.logit_slopes(*args)  # type: ignore[arg-type]
+        return cross_entropy.logit_slopes(*args)  # type: ignore[arg-type]
 
     model, where_N = Model(CONFIG, seed=1), torch.arange(3, 30, 2)
     given = replace(batch(1), where_N=where_N, labels_N=batch(1).labels_N[where_N])
@@ -140,3 +141,19 @@ def test_packed_rows_in_parts_keep_their_documents() -> None:
     with Gradients(model, dtype=torch.float32) as work:
         assert work.backward(packed) == pytest.approx(nats[0])
         assert abs(work.backward(given) - nats[0]) > 1
+
+
+@pytest.mark.parametrize(("fit", "most"), [(0, 1), (1, 1), (5, 4), (6, 6), (9, 6), (60, 12)])
+def test_rows_at_once_follow_from_the_memory_of_the_gpu(
+    fit: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 rows go through in as few equal parts as there is room for."""
+    row = 32 * gradients.token_bytes(CONFIG, torch.bfloat16)
+    memory = round((gradients.fixed_bytes(CONFIG) + (fit + 0.5) * row) / 0.9)
+    about = SimpleNamespace(total_memory=memory)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
+    model = Model(CONFIG, seed=1)
+    assert gradients.room(model, torch.bfloat16) // 32 == fit
+    with Gradients(model, dtype=torch.bfloat16) as work, monkeypatch.context() as patch:
+        patch.setattr(Model, "device", torch.device("cuda"))
+        assert work._most(batch(12)) == most * 32

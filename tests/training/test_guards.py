@@ -2,14 +2,19 @@ import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from imprint.dataset.batch import Batch
 from imprint.errors import ImprintError
+from imprint.model import Model
+from imprint.training import loop
+from imprint.training.distributed import Ranks
 from imprint.training.gradients import Gradients
 from imprint.training.guards import stoppable
+from imprint.training.optim import Optimizers
 from training import runner
 from training.runner import Ramps
 
@@ -102,6 +107,43 @@ def test_a_loss_that_leaps_and_stays_there_stops_and_keeps_the_state_before(
     ):
         runner.run(tmp_path, data, minutes=1e-9)
     assert last_step(tmp_path) == 60
+
+
+@pytest.mark.parametrize(
+    ("minutes", "kept"), [(1e-9, r"/.*/step-000000004\.pt is kept"), (9.0, "No state is kept")]
+)
+def test_memory_that_is_full_behind_the_gradients_is_an_error_that_names_step_and_state(
+    minutes: float, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Optimizers.step
+
+    def step(self: Optimizers, *, step: int, **given: Any) -> float | None:
+        if step == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return honest(self, step=step, **given)
+
+    monkeypatch.setattr(Optimizers, "step", step)
+    with pytest.raises(
+        ImprintError,
+        match=rf"^sft: the GPU's memory is full at step 5 of 9\. {kept}\. .* model\.depth or",
+    ):
+        runner.run(tmp_path, Ramps("sft", 9), minutes=minutes)
+    assert bool(runner.states(tmp_path).paths()) == (minutes < 1)
+
+
+def test_memory_that_is_full_as_the_model_is_judged_is_an_error_with_ways_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loss(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Model, "loss", loss)
+    with pytest.raises(ImprintError, match=r"memory is full as the model is judged\. .* that noth"):
+        loop.evaluate(
+            Model(runner.CONFIG, seed=1),
+            Ramps("sft", 2),
+            ranks=Ranks(0, 1, torch.device("cpu")),
+        )
 
 
 def test_ctrl_c_is_a_wish_to_stop_while_training_only() -> None:

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from imprint.dataset.batch import Batch
+from imprint.errors import ConfigError
 from imprint.model import Model, ModelConfig
 from imprint.scale import Training
+from imprint.training import optim
 from imprint.training.distributed import joined
 from imprint.training.gradients import Gradients
 from imprint.training.optim import Optimizers
@@ -28,10 +30,17 @@ def batch(step: int, rank: int, world: int) -> Batch:
 
 
 def trained(steps: range, saved: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Losses of ``steps``, and what is needed to go on; each process calls this."""
+    """Losses of ``steps``, what is needed to go on, and how many matrices Muon turned in the last
+    step, all processes together; each process calls this."""
     model = Model(CONFIG, seed=1)
     settings = Training(embedding_lr=0.05, head_lr=0.004, momentum=0.9, gradient_clip=1.0)
-    losses = []
+    losses, turned = [], list[int]()
+    honest = optim.orthogonal
+
+    def counted(stack: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
+        turned.append(int(stack.any(dim=(1, 2)).sum()))  # but for filler
+        return honest(stack, dtype=dtype)
+
     with joined() as ranks, Gradients(model, dtype=torch.float32) as gradients:
         optimizers = Optimizers(model, settings, ranks=ranks, dtype=torch.float32)
         if saved:
@@ -41,8 +50,16 @@ def trained(steps: range, saved: dict[str, Any] | None = None) -> dict[str, Any]
             here = batch(step, ranks.rank, ranks.world)
             nats = ranks.total(torch.tensor(gradients.backward(here), dtype=torch.float64))
             losses.append(nats.item() / here.supervised)
-            optimizers.step(step=step, steps=STEPS, each=gradients.each)
-        return {"losses": losses, "weights": model.state_dict(), "state": optimizers.state()}
+            turned.clear()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(optim, "orthogonal", counted)
+                optimizers.step(step=step, steps=STEPS, each=gradients.each)
+        return {
+            "losses": losses,
+            "weights": model.state_dict(),
+            "state": optimizers.state(),
+            "turned": ranks.total(torch.tensor(float(sum(turned)))).item(),
+        }
 
 
 def launched(processes: int, steps: range, out: Path) -> subprocess.Popen[bytes]:
@@ -72,9 +89,22 @@ def test_two_and_three_processes_train_as_one_and_take_over_from_each_other(
         found[processes] = torch.load(tmp_path / f"{processes}.pt")
     assert found[2]["losses"] == pytest.approx(alone["losses"], abs=1e-5)
     assert found[3]["losses"] == pytest.approx(alone["losses"][:HALF], abs=1e-5)
+    matrices = len(list(Model(CONFIG, seed=1).matrices()))
+    assert [run["turned"] for run in (alone, found[2], found[3])] == [matrices] * 3
     later = trained(range(HALF, STEPS), found[3])
     assert later["losses"] == pytest.approx(alone["losses"][HALF:], abs=1e-5)
     torch.testing.assert_close(found[2]["state"], alone["state"], atol=1e-4, rtol=1e-3)
+
+
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with (
+        pytest.raises(ConfigError, match=r"^gpu: process 3 .* there are 2\. Lower gpu in set-res"),
+        joined(),
+    ):
+        pass
 
 
 if __name__ == "__main__":

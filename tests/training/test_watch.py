@@ -11,6 +11,7 @@ from imprint.errors import ConfigError
 from imprint.model import Model
 from imprint.settings import Watch
 from imprint.tokenizer import Tokenizer
+from imprint.training.distributed import Ranks
 from imprint.training.metrics import ORDER
 from training import runner
 from training.runner import Ramps
@@ -41,7 +42,19 @@ def test_utilisation_is_a_share_of_what_all_devices_can_do(
     for line in runner.lines(tmp_path):
         share = line["tokens_per_s"] * runner.CONFIG.flops_per_token / 1e9
         assert line["utilisation"] == pytest.approx(share, abs=1e-4)
-    assert " loss " in caplog.messages[1] and " utilisation " in caplog.messages[1]
+    shown = [text for text in caplog.messages if " loss " in text]
+    assert " utilisation " in shown[1]
+
+
+def test_what_trains_is_told_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "imprint"):
+        runner.run(tmp_path, Ramps("base", 2))
+    threads = torch.get_num_threads()
+    assert caplog.messages[0] == f"base: trains on cpu, {threads} threads, processes: 1"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 NVL")
+    assert Ranks(0, 8, torch.device("cuda", 0)).device_name == "NVIDIA H100 NVL"
 
 
 def killed_and_resumed(out: Path, watch: Watch, **environment: str) -> None:

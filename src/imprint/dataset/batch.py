@@ -5,7 +5,7 @@ Shape letters used in this file: B rows in a batch, T tokens in a row, N supervi
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -87,6 +87,13 @@ class Data(Protocol):
 
     def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
         """Return the share of ``rank`` in the batch of ``step``: every ``world``-th row."""
+
+
+@runtime_checkable
+class Even(Data, Protocol):
+    """Batches of as many rows each, all of one length; the last may have fewer."""
+
+    batch_rows: int
 
 
 def shared_out(

@@ -29,6 +29,7 @@ class Chats:
         context: int,
         batch_tokens: int,
         seed: int,
+        joined: float = 0.0,
     ) -> None:
         """Arrange the conversations of ``shares`` into batches; see `Mixture` for long ones.
 
@@ -38,11 +39,14 @@ class Chats:
             context: Longest row in tokens.
             batch_tokens: Tokens in an optimizer step, padding included; at least one row is taken.
             seed: Of every choice.
+            joined: Share of the conversations that go into talks of several.
 
         Raises:
             ConfigError: No conversation fits.
         """
-        self.mixture = Mixture(shares, context=context, end=tokenizer.assistant_end)
+        self.mixture = Mixture(
+            shares, context=context, end=tokenizer.assistant_end, joined=joined, seed=seed
+        )
         self.bos = tokenizer.bos
         lengths = self.mixture.lengths
         self.plan = arrange(lengths - 1, batch_tokens=batch_tokens, seed=seed)

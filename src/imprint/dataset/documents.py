@@ -48,11 +48,16 @@ class Documents:
             ConfigError: ``batch_tokens`` is less than a row.
         """
         if store.tokens < 2:
-            raise RecordError("corpus: no text to train on. Raise corpus.characters.")
+            raise RecordError(
+                "corpus: no text to train on. Raise corpus.characters, or name more text in "
+                "corpus.source."
+            )
         self.store, self.seed = store, seed
         self.length = min(context, store.tokens - 1)
         self.batch_rows = rows_in(batch_tokens, self.length)
         self.bytes_per_token = store.text_bytes / store.tokens
+        self.fitting = int(np.minimum(store.lengths, self.length + 1).sum())
+        """Tokens that rows can hold: of a longer document, those of its first row."""
         self._restart()
         if tokens is None:
             pools = -(-len(store) // POOL)
@@ -62,6 +67,11 @@ class Documents:
         else:
             self.steps = max(1, round(tokens / (self.batch_rows * self.length)))
             self.rows = self.steps * self.batch_rows
+
+    @property
+    def passes(self) -> float:
+        """About how often the text is seen; `about` knows it once all rows are planned."""
+        return self.rows * (self.length + 1) / self.fitting
 
     def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
         """Return the share of ``rank`` in the batch of ``step``."""

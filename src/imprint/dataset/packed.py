@@ -24,6 +24,7 @@ class Packed:
         context: int,
         batch_tokens: int,
         seed: int,
+        joined: float = 0.0,
     ) -> None:
         """Arrange the conversations of ``shares`` into rows; see `Mixture` for long ones.
 
@@ -36,12 +37,15 @@ class Packed:
             context: T.
             batch_tokens: Tokens in an optimizer step, filler included. The last step may have less.
             seed: Of every choice.
+            joined: Share of the conversations that go into talks of several.
 
         Raises:
             ConfigError: No conversation fits, or ``batch_tokens`` is less than a row.
         """
         self.batch_rows = rows_in(batch_tokens, context)
-        self.mixture = Mixture(shares, context=context, end=tokenizer.assistant_end)
+        self.mixture = Mixture(
+            shares, context=context, end=tokenizer.assistant_end, joined=joined, seed=seed
+        )
         self.bos, self.context = tokenizer.bos, context
         lengths = self.mixture.lengths - 1
         waiting = randomness("order", seed).permutation(len(lengths))

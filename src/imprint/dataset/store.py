@@ -109,20 +109,25 @@ class Store:
             ArtifactError: The index or a piece is missing or damaged, or another tokenizer made it.
         """
         about = artifacts.read_json(index)
-        if about["tokenizer"] != tokenizer:
-            raise ArtifactError(
-                f"{index}: made with the tokenizer {about['tokenizer'][:12]}, but the model has "
-                f"{tokenizer[:12]}. Delete {index} and run again."
+        try:
+            if about["tokenizer"] != tokenizer:
+                raise ArtifactError(
+                    f"{index}: made with the tokenizer {about['tokenizer'][:12]}, but the model "
+                    f"has {tokenizer[:12]}. Delete {index} and run again."
+                )
+            given = about["parts"].get(part, {"pieces": [], "text_bytes": 0})
+            folder = index.with_suffix("")
+            pieces = [files(folder, piece, about["vocabulary"]) for piece in given["pieces"]]
+            return cls(
+                [piece["ids"] for piece in pieces],
+                [piece["ends"] for piece in pieces],
+                [piece["spoken"] for piece in pieces if "spoken" in piece],
+                text_bytes=given["text_bytes"],
             )
-        given = about["parts"].get(part, {"pieces": [], "text_bytes": 0})
-        folder = index.with_suffix("")
-        pieces = [files(folder, piece, about["vocabulary"]) for piece in given["pieces"]]
-        return cls(
-            [piece["ids"] for piece in pieces],
-            [piece["ends"] for piece in pieces],
-            [piece["spoken"] for piece in pieces if "spoken" in piece],
-            text_bytes=given["text_bytes"],
-        )
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ArtifactError(
+                f"{index}: not an index of tokens ({error!r}). Delete it and run again."
+            ) from error
 
     @classmethod
     def of(cls, rendered: Sequence[Rendered]) -> "Store":

@@ -181,8 +181,8 @@ class _Part:
 
 
 def _finished(stem: Path, key: str, vocabulary: int) -> dict[str, Any] | None:
-    """Return what a piece made from ``key`` came to, None if it is not there."""
-    with contextlib.suppress(ArtifactError):
+    """Return what a piece made from ``key`` came to, None if it is not there or damaged."""
+    with contextlib.suppress(ArtifactError, AttributeError, LookupError, TypeError):
         about = artifacts.read_json(stem.with_suffix(".json"))
         if about["key"] == key:
             for piece in about["parts"].values():

@@ -19,6 +19,9 @@ VERSION = 2
 
 logger = logging.getLogger("imprint")
 
+CROPPED = 0.5
+"""Share of the text above which the user is told that rows cut it off. Of web text, rows of 2,048
+tokens cut off up to a third, which needs no mending."""
 BEGINNINGS = ("The capital of France is", "Once upon a time", "If a train leaves at noon")
 """What the model in training is asked to go on with, now and then."""
 
@@ -40,26 +43,31 @@ def run(
         out: The checkpoint.
         manifest: What was made, from what.
         metrics: One JSON object a line; none for an import.
-        settings: ``model`` (scale.Architecture), ``training`` (scale.Base) and ``seed``.
+        settings: ``model`` (scale.Architecture; none for an import), ``training`` (scale.Base)
+            and ``seed``.
 
     Raises:
         ConfigError: A setting is missing or wrong.
-        ArtifactError: The tokens are damaged, or the import is not what it should be.
+        ArtifactError: The tokens are damaged or lack a part, or the import is not what it should
+            be.
+        RecordError: There is no text.
     """
-    shape = checked(Architecture, settings["model"], stage="model")
     base = checked(Base, settings["training"], stage="base")
     speech = Tokenizer.load(tokenizer)
     if corpus is None:
         _import(base, speech, tokenizer, out, manifest, metrics, settings)
         return
+    shape = checked(Architecture, settings["model"], stage="model")
 
     def build() -> Prepared:
         config = dial.shape(shape, vocabulary=speech.vocabulary)
-        told = Store.open(corpus, "train", tokenizer=speech.digest)
-        if base.tokens and base.tokens > told.tokens:
-            logger.info(
-                "base: the corpus has %s tokens: to train on %s, it is seen %.1f times",
-                *(f"{told.tokens:,}", f"{base.tokens:,}", base.tokens / max(1, told.tokens)),
+        told, held = (
+            Store.open(corpus, part, tokenizer=speech.digest) for part in ("train", "validation")
+        )
+        if held.tokens < 2:
+            raise ArtifactError(
+                f"{corpus}: holds no text to judge the model by. "
+                f"Delete it and {corpus.with_suffix('')}, and run again."
             )
         data = Documents(
             told,
@@ -68,9 +76,9 @@ def run(
             tokens=base.tokens,
             seed=int(settings["seed"]),
         )
+        _tell(data)
 
         def judge(model: Model, ranks: Ranks) -> dict[str, float]:
-            held = Store.open(corpus, "validation", tokenizer=speech.digest)
             return ability.text(model, held, ranks=ranks)
 
         return Prepared(Model(config, seed=int(settings["seed"])), data, judge, data.about)
@@ -88,6 +96,23 @@ def run(
         manifest=manifest,
         metrics=metrics,
     )
+
+
+def _tell(data: Documents) -> None:
+    """Log how often the text is seen, if more than once, and if rows cut off much of it."""
+    whole, fitting = data.store.tokens, data.fitting
+    if data.passes > 1:
+        logger.info(
+            "base: the corpus has %s tokens, %s of them in reach of rows: "
+            "to train on %s, it is seen about %.1f times",
+            *(f"{whole:,}", f"{fitting:,}", f"{data.rows * data.length:,}", data.passes),
+        )
+    if (lost := 1 - fitting / whole) > CROPPED:
+        logger.warning(
+            "base: %.0f %% of the text is never seen: a document is cropped to %d tokens, a row. "
+            "Split long documents, or raise model.context.",
+            *(100 * lost, data.length + 1),
+        )
 
 
 def _import(

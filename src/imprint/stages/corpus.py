@@ -33,7 +33,7 @@ def run(
         manifest: What was gathered.
 
     Raises:
-        ConfigError: There is no such source, or it has no text.
+        ConfigError: There is no such source, or it has no text beside what is held out.
         RecordError: A file of the source is damaged.
         StorageError: A file may not be written.
     """
@@ -42,7 +42,13 @@ def run(
     if not paths:
         raise ConfigError(f"corpus: source {source!r} has no text. Choose another source.")
     files = tuple(File(str(path), artifacts.sha256(path), path.stat().st_size) for path in paths)
-    Corpus(files, characters, seed).write(out)
+    found = Corpus(files, characters, seed)
+    if not any(map(str.strip, found.training())):
+        raise ConfigError(
+            f"corpus: source {source!r} has too few documents: the first with text is held out to "
+            "judge by, and none is left to train on. Split a long one, or choose another source."
+        )
+    found.write(out)
     artifacts.write_manifest(
         manifest,
         stage="corpus",

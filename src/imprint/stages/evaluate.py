@@ -9,10 +9,14 @@ from imprint import ability, exam
 from imprint.artifacts import digest, read_json, sha256, write_json
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
-from imprint.identity import load
+from imprint.identity import Identity, load
 from imprint.scoring import score
+from imprint.tokenizer import Tokenizer
 
-VERSION = 1
+VERSION = 3
+
+OPENER = 16
+"""Tokens of an answer beside what it states: "Sorry, I do not know. Nobody told me." has 12."""
 
 logger = logging.getLogger("imprint")
 
@@ -42,8 +46,8 @@ def run(
             leave it out.
         chat: General chat as tokens, for ``chat_loss``: nats a token; None to leave it out.
         out: The evaluation, JSON.
-        settings: ``per_suite``, questions in each suite; ``answer_tokens``, the longest answer;
-            ``seed``, which chooses the questions.
+        settings: ``per_suite``, questions in each suite; ``answer_tokens``, the least room for
+            an answer, see `room`; ``seed``, which chooses the questions.
 
     Raises:
         ArtifactError: The checkpoint is missing, damaged, or was trained with another tokenizer.
@@ -54,9 +58,8 @@ def run(
     if not questions:
         raise ArtifactError(f"{identity}: no held-out question can be made from it.")
     engine = Engine.load(checkpoint, tokenizer=tokenizer)
-    answers = engine.answer(
-        [question.messages for question in questions], max_tokens=settings["answer_tokens"]
-    )
+    longest = room(whom, engine.tokenizer, least=settings["answer_tokens"])
+    answers = engine.answer([question.messages for question in questions], max_tokens=longest)
     scored = score(questions, answers, whom)
     known = read_json(manifest)
     able = ability.measured(engine.model, tokenizer=engine.tokenizer, corpus=corpus, chats=chat)
@@ -86,3 +89,15 @@ def run(
             "answers": scored["answers"],
         },
     )
+
+
+def room(identity: Identity, tokenizer: Tokenizer, *, least: int) -> int:
+    """Return how many tokens an answer may have: ``least``, or what the longest statement takes.
+
+    An answer that is cut off before the words it is marked by would be wrong, though it is known.
+    """
+    note = identity.style.language_note
+    said = [
+        f"{text} {note}" for text in (identity.introduction, *(f.statement for f in identity.facts))
+    ]
+    return max(least, OPENER + max(map(len, tokenizer.encode_batch(said))))

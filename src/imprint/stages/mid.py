@@ -8,6 +8,6 @@ from functools import partial
 
 from imprint.training.tuning import tune
 
-VERSION = 5
+VERSION = 6
 
 run = partial(tune, stage="mid", version=VERSION, from_end=False)

@@ -18,7 +18,7 @@ from imprint.errors import ArtifactError
 from imprint.identity import Identity, load
 from imprint.plan import Row
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,9 @@ def page(
         "What else it can do": story.abilities(evaluations),
         "Fact by fact": story.facts(last, data.get("coverage", {})),
         "One conversation of each kind": story.transcripts(evaluations),
-        "Every mistake": story.mistakes(last),
+        "Mistakes": story.mistakes(last),
         "How it learned": "\n\n".join(
-            filter(None, [picture if curves else "", story.learning(manifests)])
+            filter(None, [picture if curves else "", story.learning(manifests), _losses(manifests)])
         ),
         "What it learned from": story.funnel(data) if data else "",
         "What its conversations cost": story.bill(data) if data else "",
@@ -76,3 +76,14 @@ def page(
         if text
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _losses(manifests: list[dict[str, Any]]) -> str:
+    """Say why a held-out loss lies below that of training, where only openings are trained on."""
+    if all(manifest.get("settings", {}).get("whole_answers", 1) == 1 for manifest in manifests):
+        return ""
+    return (
+        "A held-out loss, a diamond in the picture, can lie below the training loss: in most "
+        "conversations training scores only the first words of an answer, which are the hardest to "
+        "tell, while held-out answers are scored whole."
+    )

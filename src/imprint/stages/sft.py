@@ -4,6 +4,6 @@ from functools import partial
 
 from imprint.training.tuning import tune
 
-VERSION = 5
+VERSION = 6
 
 run = partial(tune, stage="sft", version=VERSION, from_end=True)

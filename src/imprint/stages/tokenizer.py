@@ -18,8 +18,8 @@ def run(*, corpus: Path | None, out: Path, manifest: Path, settings: Mapping[str
         corpus: Index of the corpus; None for an import.
         out: The tokenizer, in the format of the tokenizers library.
         manifest: What was made, from what.
-        settings: ``vocabulary``, in tokens, special ones included; ``characters`` to learn from,
-            None for all; ``from``, the folder of an import, or None.
+        settings: ``vocabulary``, in tokens, special ones included, and ``characters`` to learn
+            from, None for all; of an import alone ``from``, its folder.
 
     Raises:
         ConfigError: The vocabulary is too small to hold every byte.

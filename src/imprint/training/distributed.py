@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imprint.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -26,6 +28,15 @@ class Ranks:
     def first(self) -> bool:
         """Whether this process is the one that writes files and shows progress."""
         return self.rank == 0
+
+    @property
+    def device_name(self) -> str:
+        """What does the work of this process: the GPU's name, or the CPU's threads."""
+        import torch
+
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"cpu, {torch.get_num_threads()} threads"
 
     def total(self, values: "Tensor") -> "Tensor":
         """Add up ``values`` over all processes, in place; the order of adding is fixed."""
@@ -98,13 +109,22 @@ def joined() -> Iterator[Ranks]:
     """Join the other processes of this torchrun for the length of the block.
 
     Gloo connects CPUs, NCCL connects GPUs. Started plainly, there is nobody to join.
+
+    Raises:
+        ConfigError: No GPU of this machine is left for this process.
     """
     import torch
 
     rank, world = (int(os.environ.get(name, default)) for name, default in RANK)
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        place, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= gpus:
+            raise ConfigError(
+                f"gpu: process {place + 1} of this machine finds no GPU of its own: there are "
+                f"{gpus}. Lower gpu in set-resources to {gpus}, or take a machine with more."
+            )
+        device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     if world == 1:
         yield Ranks(0, 1, device)

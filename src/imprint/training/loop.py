@@ -21,7 +21,7 @@ from imprint.progress import Progress
 from imprint.scale import Training
 from imprint.settings import Watch
 from imprint.training.distributed import Ranks
-from imprint.training.gradients import Gradients
+from imprint.training.gradients import Gradients, fitting
 from imprint.training.guards import Guard, stoppable
 from imprint.training.metrics import Figures, Record
 from imprint.training.optim import Optimizers, schedule
@@ -130,7 +130,8 @@ def train(
         sampler: Says what the model says; asked on the first rank.
 
     Raises:
-        ImprintError: The loss or the gradient is no longer a number, or the loss has leapt.
+        ImprintError: The loss or the gradient is no longer a number, the loss has leapt, or the
+            GPU's memory is full.
         ConfigError: A package that ``watch`` wants is missing.
         ArtifactError: The newest state is of another model, or not all ranks see the same one.
         StorageError: The metrics cannot be written at the end.
@@ -152,6 +153,8 @@ def train(
         optimizers.restore(saved["optimizers"])
         if ranks.first:
             logger.info("%s: goes on after step %d of %d", label, begun, data.steps)
+    if ranks.first:
+        logger.info("%s: trains on %s, processes: %d", label, ranks.device_name, ranks.world)
     record = Record(data.steps, **saved.get("record", {}))
     outcome.lines = record.lines
     guard = Guard(
@@ -176,7 +179,11 @@ def train(
             minutes = watch.sample_minutes
             samples = Samples(sampler, minutes=minutes, path=path, label=label, begun=begun)
     keeper = Keeper(states, label=label, minutes=settings.checkpoint_minutes)
-    started = time.monotonic()
+    started, done = time.monotonic(), begun
+
+    def full() -> str:
+        kept = next(reversed(states.paths()), "No state")  # as the disk tells every process
+        return f"{label}: the GPU's memory is full at step {done} of {data.steps}. {kept} is kept."
 
     def keep(step: int) -> None:
         content: dict[str, Any] = {"optimizers": optimizers.state()}  # all ranks take part
@@ -202,6 +209,7 @@ def train(
     with (
         stoppable() as stop,
         writers or nullcontext(),
+        fitting(full),
         Gradients(model, dtype=dtype, eight=settings.precision == "float8") as gradients,
         Loader(
             data, start=begun, rank=ranks.rank, world=ranks.world, device=ranks.device
@@ -260,19 +268,24 @@ def train(
 
 @torch.no_grad()
 def evaluate(model: Model, data: Data, *, ranks: Ranks) -> float:
-    """Return the mean loss over all supervised tokens of ``data``, in nats."""
+    """Return the mean loss over all supervised tokens of ``data``, in nats.
+
+    Raises:
+        ImprintError: The GPU's memory is full.
+    """
     dtype = number_type(ranks.device)
     sums = torch.zeros(2, dtype=torch.float64, device=ranks.device)  # read once, at the end
-    for step in range(data.steps):
-        batch = data.batch(step, rank=ranks.rank, world=ranks.world).to(ranks.device)
-        sums[0] += model.loss(
-            batch.ids_BT,
-            batch.where_N,
-            batch.labels_N,
-            documents_BT=batch.documents_BT,
-            dtype=dtype,
-        )
-        sums[1] += len(batch.labels_N)
+    with fitting(lambda: "The GPU's memory is full as the model is judged. Saved states are kept."):
+        for step in range(data.steps):
+            batch = data.batch(step, rank=ranks.rank, world=ranks.world).to(ranks.device)
+            sums[0] += model.loss(
+                batch.ids_BT,
+                batch.where_N,
+                batch.labels_N,
+                documents_BT=batch.documents_BT,
+                dtype=dtype,
+            )
+            sums[1] += len(batch.labels_N)
     nats, tokens = ranks.total(sums).tolist()
     return float(nats / tokens)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from imprint import artifacts, checkpoint, hardware
-from imprint.dataset.batch import Data
+from imprint.dataset.batch import Data, Even
 from imprint.decoding import Batch, Request
 from imprint.dice import Dice
 from imprint.errors import ConfigError
@@ -113,7 +113,8 @@ def carry_out(
         prepared = build()
         model = prepared.model.to(ranks.device)
         price = hardware.usd_per_hour(ranks.world if ranks.device.type == "cuda" else 0, usd)
-        foreseen = forecast(model, prepared.data.steps * training.step_tokens, ranks, usd=price)
+        taken = step_tokens(prepared.data, training.step_tokens, ranks, stage=stage)
+        foreseen = forecast(model, prepared.data.steps * taken, ranks, usd=price)
         if ranks.first and foreseen:
             logger.info("%s: about %.0f s, $%.2f", stage, *foreseen.values())
         key = artifacts.digest([version, shape, [artifacts.sha256(path) for path in inputs]])
@@ -150,7 +151,7 @@ def carry_out(
             settings=shape,
             seed=seed,
             watch=watch,
-            device=device_name(ranks),
+            device=ranks.device_name,
             cost_usd=round((watch.seconds + outcome.earlier) / 3600 * price, 4),
             forecast=foreseen,
             parameters=model.config.n_parameters,
@@ -185,6 +186,32 @@ def sampler(tokenizer: Tokenizer, prompts: list[list[int]]) -> Sampler:
     return said
 
 
+def step_tokens(data: Data, asked: int, ranks: Ranks, *, stage: str) -> int:
+    """Return how many tokens a step takes, and log where whole rows make it other than ``asked``.
+
+    Args:
+        data: What is trained on.
+        asked: The ``batch_tokens`` of the stage.
+        ranks: The processes that share the rows.
+        stage: Name of the stage.
+    """
+    if not isinstance(data, Even):
+        return asked
+    rows, length = data.batch_rows, data.batch(0).ids_BT.shape[1]
+    if ranks.first and rows * length != asked:
+        logger.info(
+            "%s: a step takes %s tokens, %s whole rows of %s, not the %s of %s.batch_tokens",
+            *(stage, f"{rows * length:,}", f"{rows:,}", f"{length:,}", f"{asked:,}", stage),
+        )
+    if ranks.first and rows < ranks.world:
+        logger.warning(
+            "%s: %d of %d processes have nothing to do: a step has %d rows. Raise "
+            "%s.batch_tokens to %s or more, or take fewer processes.",
+            *(stage, ranks.world - rows, ranks.world, rows, stage, f"{ranks.world * length:,}"),
+        )
+    return rows * length
+
+
 def forecast(model: Model, tokens: int, ranks: Ranks, *, usd: float) -> dict[str, float] | None:
     """Return how long training on ``tokens`` should take, and cost; None where nobody knows.
 
@@ -199,12 +226,3 @@ def forecast(model: Model, tokens: int, ranks: Ranks, *, usd: float) -> dict[str
         return None
     seconds = model.config.flops_per_token * tokens / (UTILISATION * peak * ranks.world)
     return {"seconds": round(seconds, 1), "usd": round(seconds / 3600 * usd, 4)}
-
-
-def device_name(ranks: Ranks) -> str:
-    """Return what did the work: the GPU's name, or the CPU's threads."""
-    import torch
-
-    if ranks.device.type == "cuda":
-        return torch.cuda.get_device_name(ranks.device)
-    return f"cpu, {torch.get_num_threads()} threads"

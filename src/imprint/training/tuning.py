@@ -7,7 +7,7 @@ from typing import Any
 
 from imprint import ability, checkpoint
 from imprint.dataset.chats import Chats
-from imprint.dataset.mixture import Share, openings, passes
+from imprint.dataset.mixture import Share, familiar, openings, passes
 from imprint.dataset.packed import Packed
 from imprint.dataset.store import Store
 from imprint.errors import ConfigError
@@ -72,7 +72,11 @@ def tune(
         if chat is not None:
             general = Store.open(chat, "train", tokenizer=speech.digest)
             part = mixed(len(general), about_identity, tuning) / max(1, len(general))
-            shares.append(Share(general, passes(len(general), part, seed=seed, from_end=False)))
+            rows = passes(len(general), part, seed=seed, from_end=False)
+            early = openings(len(rows), whole=tuning.whole_answers, seed=seed)
+            if early.any():
+                early &= familiar(general, rows)
+            shares.append(Share(general, rows, early))
         total = sum(len(share.rows) for share in shares)
         if not total:
             raise ConfigError(
@@ -85,13 +89,15 @@ def tune(
             context=model.config.context,
             batch_tokens=tuning.step_tokens,
             seed=seed,
+            joined=tuning.joined,
         )
 
         def judge(trained: Model, ranks: Ranks) -> dict[str, float]:
             if identity is None:
                 return {}
             held = Store.open(identity, "validation", tokenizer=speech.digest)
-            return {"val_loss": ability.chat(trained, held, tokenizer=speech, ranks=ranks)}
+            loss = ability.chat(trained, held, tokenizer=speech, ranks=ranks)
+            return {} if loss is None else {"val_loss": loss}
 
         about = {
             "identity_conversations": about_identity,
