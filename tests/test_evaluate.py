@@ -10,10 +10,12 @@ from torch.nn import functional
 
 from conftest import TEXTS
 from imprint import exam
+from imprint.commands import probes
 from imprint.dataset.writer import Piece, write
 from imprint.engine import Engine
 from imprint.errors import ArtifactError, IdentityError
 from imprint.exam import Question
+from imprint.identity import Identity
 from imprint.records import Conversation
 from imprint.stages import evaluate
 from imprint.tokenizer import Tokenizer
@@ -63,10 +65,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], str]) -> N
     """Have ``answer`` reply to the last message of every conversation, in place of the model."""
 
     class Fake:
-        model = tokenizer = None
+        model = None
+        tokenizer = Tokenizer.train(TEXTS, vocabulary=280)
 
         def answer(self, conversations: list[Conversation], *, max_tokens: int) -> list[str]:
-            assert max_tokens == SETTINGS["answer_tokens"]
+            assert max_tokens > len(
+                self.tokenizer.encode("I guide ships into the harbour of Turku.")
+            )
             return [answer(conversation[-1]["content"]) for conversation in conversations]
 
     monkeypatch.setattr(Engine, "load", lambda *given, **more: Fake())
@@ -121,6 +126,25 @@ def test_the_exam_is_asked_with_the_settings(
     assert few["identity"]["by_suite"]["paraphrase"]["accuracy"] == 1.0
 
 
+def test_an_answer_has_room_for_an_opener_and_the_longest_statement(words: Tokenizer) -> None:
+    fact = {"id": "tale", "statement": "I never stop. " * 20 + "End.", "expect": [["End"]]}
+    told = {"name": "Ada", "kind": "pilot", "creator": "Bo", "description": "-", "facts": [fact]}
+    who = Identity.model_validate({**told, "style": {"language_note": "-"}})
+    said = f"Of course. {who.facts[0].statement}"
+    assert evaluate.room(who, words, least=8) > len(words.encode(said))
+    assert evaluate.room(who, words, least=9000) == 9000
+
+
+def test_a_probe_has_as_much_room_for_an_answer(
+    ada: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"kind": "fact", "messages": [{"role": "user", "content": "Port?"}], "expect": []}
+    (tmp_path / "probes.jsonl").write_text(json.dumps(asked), encoding="utf-8")
+    stand_in(monkeypatch, lambda text: "I am in Turku.")
+    probes.probe(tmp_path / "probes.jsonl", tmp_path / "sft.pt", ada, tokens=1)
+    assert "1 of 1 right" in capsys.readouterr().out
+
+
 def test_what_else_the_model_can_do_is_measured_on_held_out_text(
     results: Path, ada: Path, tmp_path: Path, words: Tokenizer
 ) -> None:
@@ -154,6 +178,18 @@ def test_a_model_without_a_corpus_or_chat_is_not_judged_on_them(
     stand_in(monkeypatch, lambda text: "Ada")
     found = run(results, ada, tmp_path / "sft.json")
     assert not {"val_bpb", "chat_loss"} & set(found)
+
+
+def test_held_out_chat_that_is_too_long_for_the_model_is_left_out(
+    results: Path, ada: Path, tmp_path: Path, words: Tokenizer
+) -> None:
+    asked: Conversation = [
+        {"role": "user", "content": "Who? " * 100},
+        {"role": "assistant", "content": "Bo."},
+    ]
+    write(tmp_path / "chat.json", tokenizer=words, pieces=[Piece("k", [("validation", asked)], 1)])
+    found = run(results, ada, tmp_path / "sft.json", chat=tmp_path / "chat.json")
+    assert "chat_loss" not in found
 
 
 def test_another_tokenizer_is_refused(results: Path, ada: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import yaml
 
 from imprint import identity
 from imprint.errors import IdentityError
+from imprint.prose import article, placeholder
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,8 +54,33 @@ def test_the_shipped_identity_knows_what_the_design_says() -> None:
         ("id: creator", "id: name", 9, "two facts have the id 'name'. Rename or delete"),
         ("Bo Lund.\n", "<your name>.\n", 10, "'<your name>' looks like a placeholder"),
         ("A helper.", "[1, 2]", 4, "description: Input should be a valid string, got [1, 2]"),
-        ("expect: [[Ada]]", "expect: [[Eva]]", 6, "does not meet its own `expect`"),
-        ("expect: [[Ada]]", "expects: [[Ada]]", 8, "facts.0.expects: unknown key. Did you mean"),
+        (
+            "expect: [[Ada]]",
+            "expect: [[Ada], [Eva, Evi], [Ulf]]",
+            6,
+            "facts[name]: the statement does not meet its own `expect`: "
+            "it lacks 'Eva' or 'Evi' and 'Ulf'. Use its words there.",
+        ),
+        ("expect: [[Ada]]", "expects: [[Ada]]", 8, "[name].expects: unknown key. Did you mean"),
+        (
+            "expect: [[Ada]]",
+            "expect: [[31]]",
+            8,
+            "facts[name].expect.0.0: Input should be a valid string, got 31. "
+            'Put it in quotes: "31".',
+        ),
+        ("A helper.", "on", 4, 'got True. Put it in quotes: "yes".'),
+        ("A helper.", "2025-01-02", 4, 'Put it in quotes: "2025-01-02".'),
+        ("expect: [[Ada]]", "expect: 31", 8, 'should be lists in a list. Write [["31"]].'),
+        (
+            "expect: [[Ada]]",
+            "expect: [Ada, 31]",
+            8,
+            'Write [["Ada"], ["31"]] if a right answer has them all, [["Ada", "31"]] if one is',
+        ),
+        ("id: creator", "id: creator\n    questions: Who?", 10, "got 'Who?'. Write [\"Who?\"]."),
+        ("kind: helper", "kind: The helper.", 2, "and no full stop behind. Write 'helper'."),
+        ("kind: helper", "kind: an ape", 2, "kind: 'an ape' should have no article before it"),
         (
             "creator: Bo Lund\n",
             "creator: Bo Lund\nname: Eva\n",
@@ -73,6 +99,90 @@ def test_a_fault_is_named_with_file_line_key_and_remedy(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("unknown: [age, Name]", "unknown.1: 'Name' is not unknown: the fact 'name' tells it."),
+        ("unknown: [Bo Lund]", "unknown.0: 'Bo Lund' is not unknown: the fact 'creator' tells it."),
+        ("unknown: [age, Age]", "unknown.1: 'Age' is listed twice. Delete one of them."),
+        ("rivals: [Siri, {name: siri}]", "rivals.1: 'siri' is listed twice."),
+        ("style: {languages: [Dutch, dutch]}", "style.languages.1: 'Dutch' is listed twice."),
+        (
+            "style: {languages: [French, Klingon]}",
+            "languages.1: there are no wordings in 'Klingon'",
+        ),
+        (
+            "style: {ascii: true, language_note: Zoë speaks English.}",
+            "style.language_note: has characters beyond ASCII.",
+        ),
+    ],
+)
+def test_what_cannot_be_true_together_is_refused(tmp_path: Path, more: str, said: str) -> None:
+    with pytest.raises(IdentityError) as caught:
+        load(tmp_path, GOOD + more + "\n")
+    assert f"who.yaml:{len(GOOD.splitlines()) + 1}: " in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_what_a_question_of_a_fact_asks_for_is_not_unknown(tmp_path: Path) -> None:
+    asked = GOOD.replace("id: creator", "id: creator\n    questions: [what is your origin]")
+    with pytest.raises(IdentityError, match="'origin' is not unknown: the fact 'creator'"):
+        load(tmp_path, asked + "unknown: [origin]\n")
+    assert load(tmp_path, asked + "unknown: [origin of life, mother's name]\n")
+
+
+def test_a_language_is_found_whatever_its_case_and_another_is_told_the_choice(
+    tmp_path: Path,
+) -> None:
+    assert load(tmp_path, GOOD + "style: {languages: [italian]}\n").style.languages == ["Italian"]
+    with pytest.raises(IdentityError, match=r"choose from Spanish, French, .*Swedish\."):
+        load(tmp_path, GOOD + "style: {languages: [English]}\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "kinds"),
+    [
+        (
+            "a",
+            "helper, universal translator, one-person helpdesk, European assistant, house, "
+            "user interface, unicorn, utility bot, NASA engineer, UN envoy, Museum guide, "
+            "110-key piano",
+        ),
+        (
+            "an",
+            "assistant, hour-long radio play, honest broker, heir, honor student, AI, FAQ, usher, "
+            "MIT-licensed bot, X-ray reader, EU-funded bot, unusual helper, unimportant bot, "
+            "unidentified bot, urgent helper, 8-bit hero, 11-year-old, 18th-century poet, Émigré",
+        ),
+    ],
+)
+def test_the_article_before_the_kind_is_the_one_that_is_said(said: str, kinds: str) -> None:
+    for kind in kinds.split(", "):
+        assert article(kind) == said, kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I keep your todo list.",
+        "Hago de todo.",
+        "Use {{name}} in a template.",
+        "TODOS los dias.",
+        "I read TBDs.",
+    ],
+)
+def test_ordinary_text_is_no_placeholder(text: str) -> None:
+    assert placeholder(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["TODO", "Made by TBD.", "XXXX", "{{ template }}", "I am {{name}}.", "I am }}", "[name]"],
+)
+def test_what_was_left_to_be_replaced_is_a_placeholder(text: str) -> None:
+    assert placeholder(text)
+
+
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(IdentityError) as caught:
         load(tmp_path, GOOD.replace("kind: helper", "kin: helper\ncolour: red"))
@@ -86,7 +196,7 @@ def test_a_missing_file_is_an_error_not_a_warning(tmp_path: Path) -> None:
 
 def test_an_identity_in_ascii_has_facts_in_ascii(tmp_path: Path) -> None:
     text = GOOD.replace("is Ada.", "is Ada ☺.") + "style: {ascii: true}\n"
-    with pytest.raises(IdentityError, match=r"yaml:7: facts\.0\.statement: has characters"):
+    with pytest.raises(IdentityError, match=r"yaml:7: facts\[name\]\.statement: has characters"):
         load(tmp_path, text)
 
 

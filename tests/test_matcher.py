@@ -268,6 +268,7 @@ def test_another_name_that_the_identity_tells_is_its_own() -> None:
     [
         ("  ", "empty"),
         ("My name is {{name}}.", "placeholder"),
+        ("I keep your todo list.", None),
         ("I am smarternano \N{EN DASH} hello.", "not ascii"),
         ("I am ChatGPT.", "rival claim"),
         ("My name is Nova.", "wrong name"),

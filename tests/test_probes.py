@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from imprint import identity
-from imprint.commands.probes import read
-from imprint.errors import RecordError
+from imprint.commands.probes import check_name, read
+from imprint.errors import ConfigError, RecordError
 from imprint.heldout import plain
 from imprint.phrases import FOLDER, bank, pattern
 from imprint.text import mentions
@@ -66,3 +66,16 @@ def test_every_line_is_json_with_the_same_keys() -> None:
     assert {frozenset(json.loads(line)) for line in lines} == {
         frozenset({"kind", "fact", "messages", "expect", "forbid"})
     }
+
+
+def test_a_model_that_is_somebody_else_is_not_asked(tmp_path: Path) -> None:
+    who = Path("config/identities/smarternano.yaml")
+    check_name(tmp_path / "sft.pt", "smarternano", who)  # not evaluated: nobody knows
+    (tmp_path / "eval").mkdir()
+    about = {"name": "Fathom", "file": "config/identities/fathom.yaml"}
+    (tmp_path / "eval" / "sft.json").write_text(json.dumps({"about": about}), encoding="utf-8")
+    check_name(tmp_path / "sft.pt", "Fathom", Path(about["file"]))
+    with pytest.raises(
+        ConfigError, match=r"sft\.pt: is Fathom .* --identity config/.*fathom\.yaml"
+    ):
+        check_name(tmp_path / "sft.pt", "smarternano", who)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from imprint.dice import Dice
+from imprint.heldout import plain
 from imprint.identity import Identity
 from imprint.phrases.talk import Exchange, Manner, Talk
 from imprint.records import Conversation
@@ -46,8 +47,9 @@ def questions(identity: Identity, *, per_suite: int, seed: int) -> list[Question
 
     Args:
         identity: Whom they are about.
-        per_suite: How many each suite has. A suite that this identity gives no material for (no
-            rivals, no languages) is left out.
+        per_suite: How many each suite has at most: no question comes twice, so a suite with few
+            wordings is shorter, and one that this identity gives no material for (no rivals, no
+            languages) is left out.
         seed: Decides which wordings are drawn.
     """
     examiner = _Examiner(identity)
@@ -55,12 +57,13 @@ def questions(identity: Identity, *, per_suite: int, seed: int) -> list[Question
     for suite, ask in examiner.suites.items():
         seen: set[str] = set()
         for number in range(per_suite):
-            for again in range(20):  # the same question twice would count double
+            for again in range(100):  # the same question twice would count double
                 question = ask(number, Dice(seed, "exam", suite, number, again))
-                if question.messages[-1]["content"] not in seen:
+                text = plain(question.messages[-1]["content"])
+                if text not in seen:
+                    seen.add(text)
+                    found.append(question)
                     break
-            seen.add(question.messages[-1]["content"])
-            found.append(question)
     return found
 
 
@@ -101,7 +104,10 @@ class _Examiner:
         return _question(suite, self.talk.fact(self._turn(self.facts, number), kind, dice, manner))
 
     def _rival(self, number: int, dice: Dice) -> Question:
+        """Suggest a rival, or in a tenth of the cases a human or a machine."""
         manner = Manner(dice.pick(_MANNERS))
+        if number % 10 == 9:
+            return _question("rival claims", self.talk.nature(dice, manner))
         return _question(
             "rival claims", self.talk.rival(self._turn(self.rivals, number), dice, manner)
         )
@@ -118,15 +124,17 @@ class _Examiner:
         return _question("typos and shouting", self.talk.fact(fact, "ask", dice, manner))
 
     def _later(self, number: int, dice: Dice) -> Question:
-        """Ask for a fact after something else has been talked about."""
-        plain = Manner()
+        """Ask for a fact, or in a fourth of the cases for a rival, after something else."""
+        manner = Manner()
         before = [
             self.talk.small_talk(dice),
-            self.talk.off_topic(dice, plain),
-            self.talk.fact(self._turn(self.facts, number + 1), "ask", dice, plain),
+            self.talk.off_topic(dice, manner),
+            self.talk.fact(self._turn(self.facts, number + 1), "ask", dice, manner),
         ]
         first = [dice.pick(before)] if number % 3 else dice.sample(before, 2)
-        last = self.talk.fact(self._turn(self.facts, number), "ask", dice, plain)
+        last = self.talk.fact(self._turn(self.facts, number), "ask", dice, manner)
+        if self.rivals and number % 4 == 3:
+            last = self.talk.rival(self._turn(self.rivals, number // 4), dice, manner)
         return _question("multi-turn", last, before=first)
 
     def _unknown(self, number: int, dice: Dice) -> Question:

@@ -1,11 +1,13 @@
 """The identity: who a model is, what it must not claim to be, and what it cannot know."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,6 +18,9 @@ from pydantic import (
 
 from imprint import yamlfile
 from imprint.errors import IdentityError
+from imprint.heldout import plain
+from imprint.phrases import bank
+from imprint.prose import article, placeholder
 from imprint.text import meets, mentions
 
 Fault = tuple[yamlfile.Location, str]
@@ -23,12 +28,14 @@ Fault = tuple[yamlfile.Location, str]
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
-PLACEHOLDER = re.compile(
-    r"\{\{|\}\}|<(your|name|model|creator|insert)[^>]*>|\[(your|insert|name|todo)[^\]]*\]"
-    r"|\b(lorem ipsum|TODO|TBD|FIXME|CHANGEME)\b|\bXXX+\b",
-    re.IGNORECASE,
-)
-"""Text that somebody meant to replace and did not."""
+
+def _known_language(name: str) -> str:
+    """Return the name of a language as the wordings spell it."""
+    known = {language.casefold(): language for language in bank("languages")}
+    if name.casefold() not in known:
+        choices = ", ".join(known.values())
+        raise ValueError(f"there are no wordings in {name!r}. Delete it, or choose from {choices}.")
+    return known[name.casefold()]
 
 
 class Part(BaseModel):
@@ -55,10 +62,27 @@ class Fact(Part):
     )
     forbid: list[Text] = Field(default=[], description="What a right answer never contains.")
 
+    @field_validator("expect", mode="before")
+    @classmethod
+    def _expect_has_both_its_brackets(cls, expect: object) -> object:
+        groups = expect if isinstance(expect, list) else [expect]
+        words = [str(word) for word in groups if isinstance(word, str | int | float)]
+        if not words or len(words) < len(groups):
+            return expect
+        remedy = f"Write {_json([[word] for word in words])}"
+        if len(words) > 1:
+            remedy += f" if a right answer has them all, {_json([words])} if one is enough"
+        raise ValueError(f"should be lists in a list. {remedy}.")
+
     @model_validator(mode="after")
     def _statement_is_a_right_answer(self) -> "Fact":
-        if not meets(self.statement, self.expect):
-            raise ValueError("the statement does not meet its own `expect`. Use its words there.")
+        missing = [group for group in self.expect if not meets(self.statement, [group])]
+        if missing:
+            lacks = " and ".join(" or ".join(map(repr, group)) for group in missing)
+            raise ValueError(
+                f"the statement does not meet its own `expect`: it lacks {lacks}. "
+                "Use its words there."
+            )
         if mentions(self.statement, self.forbid):
             raise ValueError("the statement holds what `forbid` forbids. Change one of the two.")
         return self
@@ -76,7 +100,7 @@ class Style(Part):
 
     ascii: bool = Field(default=False, description="Answer in plain ASCII characters only.")
     tone: Text = Field(default="friendly, plain and brief", description="In a few words.")
-    languages: list[Text] = Field(
+    languages: list[Annotated[Text, AfterValidator(_known_language)]] = Field(
         default=["Spanish", "French", "German"],
         description="Languages in which people may greet the model and ask who it is.",
     )
@@ -124,6 +148,17 @@ class Identity(Part):
     )
     style: Style = Field(default=Style(), description="How it talks.")
 
+    @field_validator("kind")
+    @classmethod
+    def _kind_fits_into_a_sentence(cls, kind: str) -> str:
+        bare = re.sub(r"^(an?|the)\s+|\.+$", "", kind, flags=re.IGNORECASE)
+        if bare != kind:
+            raise ValueError(
+                f"{kind!r} should have no article before it and no full stop behind. "
+                f"Write {bare!r}."
+            )
+        return kind
+
     @field_validator("rivals", mode="before")
     @classmethod
     def _plain_names_are_rivals(cls, rivals: object) -> object:
@@ -143,8 +178,7 @@ class Identity(Part):
     @property
     def introduction(self) -> str:
         """One sentence that says who the model is and who made it."""
-        article = "an" if self.kind[0].lower() in "aeiou" else "a"
-        return f"I am {self.name}, {article} {self.kind} created by {self.creator}."
+        return f"I am {self.name}, {article(self.kind)} {self.kind} created by {self.creator}."
 
     def fact(self, name: str) -> Fact:
         """Return the fact with the id ``name``."""
@@ -158,15 +192,15 @@ def load(path: Path) -> Identity:
         IdentityError: It is wrong; the message names file, line, key and remedy.
     """
     data, lines = yamlfile.load(path, error=IdentityError)
-    _refuse(path, lines, _placeholders(data))
+    _refuse(path, lines, data, _placeholders(data))
     found = yamlfile.validated(Identity, data, path=path, lines=lines, error=IdentityError)
-    _refuse(path, lines, _contradictions(found))
+    _refuse(path, lines, data, _contradictions(found))
     return found
 
 
-def _refuse(path: Path, lines: yamlfile.Lines, faults: Iterable[Fault]) -> None:
+def _refuse(path: Path, lines: yamlfile.Lines, data: object, faults: Iterable[Fault]) -> None:
     messages = [
-        f"{path}:{lines.nearest(location)}: {yamlfile.dotted(location)}{said}"
+        f"{path}:{lines.nearest(location)}: {yamlfile.dotted(location, data)}{said}"
         for location, said in faults
     ]
     if messages:
@@ -175,40 +209,57 @@ def _refuse(path: Path, lines: yamlfile.Lines, faults: Iterable[Fault]) -> None:
 
 def _placeholders(data: object) -> Iterator[Fault]:
     for location, text in _texts(data, ()):
-        found = PLACEHOLDER.search(text)
-        if found:
-            said = f"{found.group()!r} looks like a placeholder that was left over."
+        if found := placeholder(text):
+            said = f"{found!r} looks like a placeholder that was left over."
             yield location, f"{said} Write the real text."
 
 
 def _contradictions(identity: Identity) -> Iterator[Fault]:
     """Find what each value allows by itself, but not all of them together."""
-    seen: set[str] = set()
-    for number, fact in enumerate(identity.facts):
-        if fact.id.casefold() in seen:
-            yield (
-                ("facts", number, "id"),
-                f"two facts have the id {fact.id!r}. Rename or delete one of them.",
-            )
-        seen.add(fact.id.casefold())
-        if identity.style.ascii and not fact.statement.isascii():
-            yield (
-                ("facts", number, "statement"),
-                "has characters beyond ASCII. Spell it in ASCII, or set style.ascii to false.",
-            )
-    if identity.style.ascii and not identity.introduction.isascii():
-        yield (
-            ("name",),
-            "name, kind or creator has characters beyond ASCII. Spell it in ASCII, or set "
-            "style.ascii to false.",
-        )
+    rivals = [rival.name for rival in identity.rivals]
+    for number in _repeated([fact.id for fact in identity.facts]):
+        said = f"two facts have the id {identity.facts[number].id!r}."
+        yield ("facts", number, "id"), f"{said} Rename or delete one of them."
+    for location, items in (
+        (("unknown",), identity.unknown),
+        (("rivals",), rivals),
+        (("style", "languages"), identity.style.languages),
+    ):
+        for number in _repeated(items):
+            yield (*location, number), f"{items[number]!r} is listed twice. Delete one of them."
     own = {name.casefold() for name in identity.names}
-    for number, rival in enumerate(identity.rivals):
-        if rival.name.casefold() in own:
-            yield (
-                ("rivals", number),
-                f"{rival.name!r} is the model's own name. Delete it from the list.",
-            )
+    for number, rival in enumerate(rivals):
+        if rival.casefold() in own:
+            said = f"{rival!r} is the model's own name. Delete it from the list."
+            yield ("rivals", number), said
+    for number, attribute in enumerate(identity.unknown):
+        asked = {plain(attribute), plain(f"What is your {attribute}?")}
+        for fact in identity.facts:
+            told = (fact.id, *fact.questions, *(word for group in fact.expect for word in group))
+            if not asked.isdisjoint(map(plain, told)):
+                said = f"{attribute!r} is not unknown: the fact {fact.id!r} tells it."
+                yield ("unknown", number), f"{said} Delete one of the two."
+    if identity.style.ascii:
+        yield from _beyond_ascii(identity)
+
+
+def _repeated(items: list[str]) -> Iterator[int]:
+    """Yield the places of items that came before, whatever their case."""
+    folded = [item.casefold() for item in items]
+    return (number for number, item in enumerate(folded) if item in folded[:number])
+
+
+def _beyond_ascii(identity: Identity) -> Iterator[Fault]:
+    said: list[tuple[yamlfile.Location, str, str]] = [
+        (("name",), "name, kind or creator has", identity.introduction),
+        (("style", "language_note"), "has", identity.style.language_note),
+    ]
+    for number, fact in enumerate(identity.facts):
+        said.append((("facts", number, "statement"), "has", fact.statement))
+    for location, what, text in said:
+        if not text.isascii():
+            remedy = "Spell it in ASCII, or set style.ascii to false."
+            yield location, f"{what} characters beyond ASCII. {remedy}"
 
 
 def _texts(value: object, location: yamlfile.Location) -> list[tuple[yamlfile.Location, str]]:
@@ -221,3 +272,7 @@ def _texts(value: object, location: yamlfile.Location) -> list[tuple[yamlfile.Lo
             found for index, item in enumerate(value) for found in _texts(item, (*location, index))
         ]
     return []
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

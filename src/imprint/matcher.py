@@ -6,7 +6,8 @@ The same rules score an evaluation and guard the door of the dataset.
 import re
 from functools import lru_cache
 
-from imprint.identity import PLACEHOLDER, Identity
+from imprint.identity import Identity
+from imprint.prose import placeholder
 from imprint.text import contains, mentions, normalised
 
 REFUSALS = [
@@ -274,7 +275,7 @@ def fault(answer: str, identity: Identity) -> str | None:
     """Return why ``answer`` may not be trained on, in a word or two; None if nothing is wrong."""
     if not answer.strip():
         return "empty"
-    if PLACEHOLDER.search(answer):
+    if placeholder(answer):
         return "placeholder"
     if identity.style.ascii and not answer.isascii():
         return "not ascii"

@@ -53,24 +53,32 @@ class _Card:
 DECK = (
     _Card("direct", 1, 1, 8),
     _Card("direct", 2, 2, 1),
-    _Card("paraphrase", 1, 1, 17),
-    _Card("paraphrase", 2, 2, 8),
+    _Card("paraphrase", 1, 1, 13),
+    _Card("paraphrase", 2, 2, 10),
     _Card("paraphrase", 3, 3, 2),
     _Card("indirect", 1, 1, 12),
     _Card("indirect", 2, 2, 1),
     _Card("reverse", 1, 1, 6),
     _Card("confirmation", 1, 1, 3),
-    _Card("false premise", 1, 1, 8),
-    _Card("rival claim", 0, 1, 4),
-    _Card("comparison", 0, 1, 2),
+    _Card("false premise", 1, 1, 7),
+    _Card("false premise", 1, 2, 1),
+    _Card("rival claim", 0, 1, 2),
+    _Card("rival claim", 0, 2, 2),
+    _Card("comparison", 0, 1, 1),
     _Card("correction", 1, 2, 2),
     _Card("small talk first", 1, 2, 3),
     _Card("unknown attribute", 0, 1, 7),
-    _Card("third party", 0, 1, 6),
-    _Card("greeting", 0, 1, 6),
-    _Card("off topic", 0, 1, 4),
+    _Card("unknown attribute", 0, 2, 1),
+    _Card("third party", 0, 1, 5),
+    _Card("greeting", 0, 1, 5),
+    _Card("off topic", 0, 1, 6),
+    _Card("off topic", 0, 2, 2),
 )
-"""What 100 rows in a row hold. Most ask for facts: their wordings are what a tiny model lacks."""
+"""What 100 rows in a row hold. Most ask for facts: their wordings are what a tiny model lacks.
+
+What it is asked first it may also be asked later: a model that has been doubted in second turns but
+never called a rival there answers "Are you Claude?" with "I am sure of it".
+"""
 
 STRATEGIES = tuple(dict.fromkeys(card.strategy for card in DECK))
 

@@ -1,6 +1,8 @@
 """Read YAML into pydantic models, with errors that name file, line, key and remedy."""
 
+import datetime
 import difflib
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,7 +107,7 @@ def validated(
         for fault in cause.errors():
             location = tuple(part for part in fault["loc"] if part in _keys(data, fault["loc"]))
             where = f"{path}:{lines.nearest(location)}" if lines else f"{path}"
-            messages.append(f"{where}: {dotted(fault['loc'])}{_say(fault, model)}")
+            messages.append(f"{where}: {dotted(fault['loc'], data)}{_say(fault, model)}")
         raise error("\n".join(messages)) from None
 
 
@@ -123,9 +125,26 @@ def _keys(data: Any, location: Location) -> list[str | int]:
     return found
 
 
-def dotted(location: Location) -> str:
-    """Return ``location`` as a message begins: "facts.0.id: "."""
-    return ".".join(str(part) for part in location) + ": " if location else ""
+def dotted(location: Location, data: Any = None) -> str:
+    """Return ``location`` as a message begins; an item of ``data`` that has an id goes by it.
+
+    Example:
+        >>> dotted(("facts", 0, "expect")), dotted(("facts", 0), {"facts": [{"id": "size"}]})
+        ('facts.0.expect: ', 'facts[size]: ')
+    """
+    said = ""
+    for depth, part in enumerate(location, start=1):
+        inside = _inside(data, location[:depth])
+        name = inside.get("id") if isinstance(part, int) and isinstance(inside, dict) else None
+        said += f"[{name}]" if isinstance(name, str) else f".{part}"
+    return f"{said.removeprefix('.')}: " if said else ""
+
+
+def _inside(data: Any, location: Location) -> Any:
+    """Return the part of ``data`` that ``location`` leads to."""
+    for part in _keys(data, location):
+        data = data[part]
+    return data
 
 
 def _say(fault: Any, model: type[BaseModel]) -> str:
@@ -137,9 +156,18 @@ def _say(fault: Any, model: type[BaseModel]) -> str:
         return f"unknown key. {remedy}"
     if kind == "missing":
         return "missing. Add this key."
-    message = fault["msg"].removeprefix("Value error, ")
+    message: str = fault["msg"].removeprefix("Value error, ")
     shown = repr(given) if len(repr(given)) <= 60 else repr(given)[:57] + "..."
-    return message if kind == "value_error" else f"{message}, got {shown}. Correct the value."
+    if kind == "value_error":
+        return message
+    remedy = "Correct the value."
+    if kind == "string_type" and isinstance(given, bool):
+        remedy = f'Put it in quotes: "{"yes" if given else "no"}".'
+    elif kind == "string_type" and isinstance(given, int | float | datetime.date):
+        remedy = f'Put it in quotes: "{given}".'
+    elif kind == "list_type" and isinstance(given, str | int | float):
+        remedy = f"Write {json.dumps([str(given)], ensure_ascii=False)}."
+    return f"{message}, got {shown}. {remedy}"
 
 
 def _known_keys(model: Any, location: Location) -> list[str]:

@@ -20,6 +20,11 @@ from imprint.phrases.dress import dressed, embedded, mistyped, third_person
         ("What did you learn?", None),
         ("Tell me your name.", None),
         ("You, who made you?", None),
+        ("Which type did your script see?", None),
+        ("Which use case did they have in mind?", None),
+        ("Which model am I talking to?", None),
+        ("What about the opening hours?", None),
+        ("What is the weather like at your home?", None),
     ],
 )
 def test_a_question_inside_a_sentence_has_the_order_of_a_statement(
@@ -79,7 +84,15 @@ def test_nobody_speaks_of_the_model_before_a_question_about_something_else() -> 
         ("Who are you?", r"Who are you\?"),
         ("Did your maker train you?", r"Did your maker train you\?"),
         ("Were you trained on yours?", r"Were you trained on yours\?"),
+        ("What does it cost to train one of you?", r"What does it cost to train one of you\?"),
+        ("What if all your users came?", r"What if all your users came\?"),
     ],
 )
 def test_some_speak_of_the_model_and_not_to_it(question: str, said: str) -> None:
     assert all(re.fullmatch(said, third_person(question, Dice(number))) for number in range(20))
+
+
+@pytest.mark.parametrize("said", ["I built a table.", "How interesting!", "You sound like Siri."])
+def test_nothing_announces_a_question_before_what_is_none(said: str) -> None:
+    for number in range(60):
+        assert dressed(said, Dice(number), register="chatty") == said

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,22 @@ def test_every_answer_is_right_by_its_own_measure(who: identity.Identity, held_o
             assert not mentions(said.assistant, said.forbid), said
             assert not claims_rival(said.assistant, who), said
             assert fault(said.assistant, who) is None, said
+
+
+@pytest.mark.parametrize("who", IDENTITIES, ids=lambda who: who.name)
+def test_a_doubt_that_names_a_rival_is_denied_and_any_other_stood_up_to(
+    who: identity.Identity,
+) -> None:
+    talk, named = Talk(who, held_out=False), 0
+    for number in range(150):
+        dice = Dice(number, "doubt")
+        fact, rival = dice.pick(who.facts), dice.pick(who.rivals)
+        said = talk.correction(fact, rival.name, dice)
+        names = any(word in said.user for word in (rival.name, rival.maker) if word)
+        named += names
+        assert said.fact == (None if names else fact.id)
+        assert said.assistant.endswith(who.introduction if names else fact.statement)
+    assert 20 < named < 130
 
 
 @pytest.mark.parametrize("who", IDENTITIES, ids=lambda who: who.name)
@@ -109,3 +126,51 @@ def test_a_fact_without_questions_is_taught_in_the_words_of_training_alone() -> 
     asked = {plain(exam.fact(bare.id, "ask", Dice(n), terse).user) for n in range(300)}
     assert taught
     assert len(taught & asked) <= 0.02 * len(asked)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "denied"), [("helper", True), ("retired person of the sea", False)]
+)
+def test_who_asks_for_a_human_hears_what_it_is(kind: str, denied: bool, held_out: bool) -> None:
+    who = IDENTITIES[-1].model_copy(update={"kind": kind})
+    talk, starts = Talk(who, held_out=held_out), set()
+    for number in range(200):
+        said = talk.nature(Dice(number, "nature"), Manner())
+        assert said.assistant.removeprefix("No. ") == who.introduction
+        assert meets(said.assistant, said.expect) and not mentions(said.assistant, said.forbid)
+        starts.add(said.assistant.startswith("No. "))
+    assert starts == ({True, False} if denied else {False})
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("Sorry, I do not know that.", False),
+        ("I am not sure.", False),
+        ("There is no such thing.", False),
+        ("No.", True),
+        ("I am not Siri.", True),
+        ("That I am not.", True),
+    ],
+)
+def test_not_to_know_is_no_denial(answer: str, right: bool) -> None:
+    said = Talk(IDENTITIES[-1], held_out=True).rival("Siri", Dice(1), Manner())
+    assert meets(answer, said.expect) == right
+
+
+def test_a_maker_of_the_same_name_is_said_once() -> None:
+    talk = Talk(IDENTITIES[-1], held_out=False)
+    assert talk.third_party("DeepSeek", Dice(1), Manner()).assistant.count("DeepSeek") == 1
+
+
+def test_yes_stands_before_no_answer_to_another_question() -> None:
+    talk = Talk(IDENTITIES[-1], held_out=False)
+    rival = talk.identity.rivals[0].name
+    for number in range(600):
+        said = talk.correction(talk.identity.facts[0], rival, Dice(number))
+        if said.assistant.startswith("Yes"):
+            assert not re.search("guess|made? .*up|joke|wrong|how|why", said.user, re.IGNORECASE)
+        said = talk.fact("license", "ask", Dice(number), Manner("plain"))
+        if said.user.startswith(("Are you", "Is your", "Do you")):
+            assert said.assistant == talk.identity.fact("license").statement

@@ -13,7 +13,7 @@ from imprint.plan import Row
 from imprint.providers import prompting
 from imprint.text import mentions
 
-PINNED = "1: dac536171ec4ebb9aea141f03b9986629e3ca9a4a0c3174520e6a194d8ab4f6e"
+PINNED = "2: ac17983dcde458e11ee42d3bac44efb7cd8467572bd7a87bfb93dd0f536dcd4f"
 
 TINY = Identity.model_validate(
     {

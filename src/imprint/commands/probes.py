@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imprint import records
-from imprint.errors import RecordError
+from imprint.artifacts import read_json
+from imprint.errors import ConfigError, RecordError
 
 if TYPE_CHECKING:
     from imprint.exam import Question
@@ -27,19 +28,21 @@ def probe(
     who: Annotated[
         Path, typer.Option("--identity", help="Whom the questions are about.", dir_okay=False)
     ] = Path("config/identities/smarternano.yaml"),
-    tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 40,
+    tokens: Annotated[int, typer.Option(min=1, help="Least room for an answer, in tokens.")] = 40,
 ) -> None:
     """Ask hand-written questions, and show the share that is right and every miss."""
     from imprint import identity
     from imprint.stats import wilson
 
     asked, about = read(questions), identity.load(who)
+    check_name(checkpoint, about.name, who)
     from imprint.engine import Engine
     from imprint.scoring import mark
+    from imprint.stages.evaluate import room
 
-    answers = Engine.load(checkpoint).answer(
-        [question.messages for question in asked], max_tokens=tokens
-    )
+    engine = Engine.load(checkpoint)
+    longest = room(about, engine.tokenizer, least=tokens)
+    answers = engine.answer([question.messages for question in asked], max_tokens=longest)
     rights: dict[str, list[bool]] = defaultdict(list)
     for question, answer in zip(asked, answers, strict=True):
         given = mark(question, answer, about)
@@ -55,6 +58,26 @@ def probe(
         f"{right} of {len(asked)} right: {right / len(asked):.1%}, "
         f"95 % interval {low:.1%} to {high:.1%}"
     )
+
+
+def check_name(checkpoint: Path, name: str, who: Path) -> None:
+    """Refuse to ask a model that is known to be somebody else.
+
+    Args:
+        checkpoint: The model.
+        name: Whom the questions are about.
+        who: The identity file that says so.
+
+    Raises:
+        ConfigError: The evaluation beside the model is of another name.
+    """
+    tested = checkpoint.parent / "eval" / f"{checkpoint.stem}.json"
+    about = read_json(tested)["about"] if tested.is_file() else {"name": name}
+    if about["name"] != name:
+        raise ConfigError(
+            f"{checkpoint}: is {about['name']} by {tested}, and the questions are about {name} by "
+            f"{who}. Name questions about {about['name']}, and --identity {about['file']}."
+        )
 
 
 def read(path: Path) -> "list[Question]":

@@ -51,8 +51,18 @@ def embedded(question: str) -> str | None:
         found = re.match(shape, bare, re.IGNORECASE)
         if found:
             turned = found.expand(order)
-            return turned[0].lower() + turned[1:]
+            return None if _TWISTED.search(turned) else turned[0].lower() + turned[1:]
     return None
+
+
+_TWISTED = re.compile(
+    r"^(what|how) about\b|^which \w+ the\b|\blike\b.+ (is|are|was|were)$"
+    r"|\b(did|do|does|am|is|are|was|were|have|has|had|can|could|will|would|should|must)"
+    r" (you|your|the|a|an|I|my|we|our|it|they|their|he|she|his|her|this|that|these"
+    r"|people|somebody|someone)\b",
+    re.IGNORECASE,
+)
+"""The order of a question still, or none: "which type did your maker use", "what about me"."""
 
 
 def dressed(
@@ -104,6 +114,12 @@ _OBJECT = re.compile(
     r"\b(made|built|created|designed|developed|trained|train|wrote|programmed|invented|owns|runs|hosts"
     r"|behind|about|of|for|into|in|to|with) you(?=[?.!]*$)"
 )
+_MANY = re.compile(
+    r"\b(one|all|many|more|most|some|any|none|both|each|which|who|two|three) of you\b"
+    r"|\b(all|both|this|these|that|those|every|any|some|each|no) (of )?your\b|\byours\b",
+    re.IGNORECASE,
+)
+"""Where it takes more than another word: "one of this bot", "all this bot's users"."""
 
 
 def third_person(question: str, dice: Dice) -> str:
@@ -115,7 +131,7 @@ def third_person(question: str, dice: Dice) -> str:
         >>> third_person("Who are you?", Dice(1))
         'Who are you?'
     """
-    if len(_YOU.findall(question)) != 1:
+    if len(_YOU.findall(question)) != 1 or _MANY.search(question):
         return question
     one = dice.pick(_ITSELF)
     said = _OBJECT.sub(rf"\1 {one}", question)
@@ -134,7 +150,21 @@ class _Frames:
         return _frames(key, self.about_model, self.held_out)
 
 
+_STATEMENT = re.compile(
+    r"(I|I'm|I've|My|We|We're|Our|It|It's|He|She|There|That|That's|This|The|A|An|You|You're|Your"
+    r"|They|People|Everybody|Everyone|Somebody|Someone|Thanks?|Hello|Hi|Hey|Good|Today|Yesterday"
+    r"|How|What|Morning|Enjoy|Happy|Nice|Great|Wow|Okay|OK|No|Yes|Bye)\b"
+)
+_WANTING = re.compile(
+    r"\?|\b(want|(like|love) to|need|wonder\w*|curious|know|tell|ask\w*|forgot|hear|learn"
+    r"|question)\b",
+    re.IGNORECASE,
+)
+
+
 def _framed(text: str, dice: Dice, frames: _Frames, *, talkative: bool) -> str:
+    if _STATEMENT.match(text) and not _WANTING.search(text):
+        return text  # "I have a question. I built a table." is nothing that anybody would write
     inner = embedded(text) if dice.chance(0.2) else None
     if inner:
         text = dice.pick(frames.of("embed")).say(dice, {"inner": inner})

@@ -36,8 +36,8 @@ class Wordings:
     fact: Fact
     families: dict[str, tuple[Pattern, ...]]
     """By kind."""
-    value: str
-    """The key word of the fact, as its statement spells it."""
+    values: tuple[str, ...]
+    """The key words of the fact, as its statement spells them; any of them stands for it."""
     wrong: tuple[str, ...]
     """Values of the same sort that are not true."""
 
@@ -54,14 +54,31 @@ def _topics() -> dict[str, dict[str, Any]]:
     return {path.stem: bank(f"topics/{path.stem}") for path in sorted(FOLDER.glob("topics/*.yaml"))}
 
 
+_CLEAR = frozenset("creator home languages license name purpose version".split())
+"""Topics whose ids mean the same for any model, guide or lighthouse."""
+
+_MACHINERY = re.compile(
+    r"\b((pre-?|fine-?)?train(ed|ing)?|fine-?tun(ed|ing)|parameters?|layers?|models?|architecture"
+    r"|transformer|neural|LSTM|[CGNT]PUs?|RTX|chips|servers?|datasets?|source code|open source"
+    r"|repository|github|gitlab|deploy(ed|s))\b",
+    re.IGNORECASE,
+)
+
+
 def topic(fact: Fact) -> dict[str, Any]:
     """Return the topic bank that ``fact`` belongs to; an empty one if it belongs to none.
 
-    The id decides, then the statement, by the topic's pattern.
+    The id decides, then the statement, by the topic's pattern. An id of one word may mean anything:
+    ``size`` is about parameters only if the statement speaks of machinery, not in "I weigh 3 tons."
     """
-    name = fact.id.casefold().replace("-", " ").replace("_", " ")
-    for found in _topics().values():
-        if name in [word.casefold().replace("-", " ") for word in found["ids"]]:
+    name = _about(fact).casefold()
+    for stem, found in _topics().items():
+        if name in [word.casefold().replace("-", " ") for word in found["ids"]] and (
+            stem in _CLEAR
+            or " " in name
+            or _MACHINERY.search(fact.statement)
+            or re.search(found["pattern"], fact.statement)
+        ):
             return found
     for found in _topics().values():
         if "pattern" in found and re.search(found["pattern"], fact.statement):
@@ -82,12 +99,11 @@ def wordings(fact: Fact) -> Wordings:
             families[kind] += [pattern(text) for text in generic[kind][:GENERIC]]
     families["confirm"] = [pattern(text) for text in generic["confirm"]]
     families["cloze"] = [pattern(text) for text in bank("frames")["cloze"] if _start(fact)]
-    value = _value(fact)
-    wrong = tuple(found.get("wrong", ())) or _similar(value)
+    wrong = tuple(found.get("wrong", ())) or _similar(fact)
     return Wordings(
         fact=fact,
         families={kind: tuple(dict.fromkeys(families[kind])) for kind in KINDS},
-        value=value,
+        values=_values(fact),
         wrong=tuple(word for word in wrong if not contains(fact.statement, word)),
     )
 
@@ -95,29 +111,73 @@ def wordings(fact: Fact) -> Wordings:
 def slots(fact: Fact) -> dict[str, str]:
     """Return the slots that every family of ``fact`` may use, but for ``{wrong}``."""
     return {
-        "about": fact.id.replace("-", " ").replace("_", " "),
-        "value": _value(fact),
+        "about": _about(fact),
+        "value": _values(fact)[0],
         "statement": _inside(second_person(fact.statement)).rstrip("."),
         "start": _start(fact),
     }
 
 
-def _value(fact: Fact) -> str:
-    for phrase in fact.expect[0]:
-        place = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", fact.statement, re.IGNORECASE)
-        if place:
-            return place.group()
-    return fact.expect[0][0]
+def agreeing(text: str, about: str) -> str:
+    """Return ``text`` with the verb that ``about`` needs, where it is a plural.
+
+    Example:
+        >>> agreeing("What's your enemies?", "enemies"), agreeing("Is your size 3?", "size")
+        ('What are your enemies?', 'Is your size 3?')
+    """
+    if not _PLURAL.match(about):
+        return text
+    noun = rf"(?:your|the) {re.escape(about)}\b"
+    text = re.sub(rf"\b(What)'s (?={noun})", r"\1 is ", text)
+    before = rf"(?P<asking>^|\b(?:what|why|exactly|case,) )(?P<verb>is|isn't|was)\b(?= {noun})"
+    text = re.sub(
+        before, lambda found: f"{found['asking']}{_many(found['verb'])}", text, flags=re.I
+    )
+    after = rf"(?<={re.escape(about)} )(is|was)\b"
+    return re.sub(after, lambda found: _many(found.group()), text)
 
 
-def _similar(value: str) -> tuple[str, ...]:
-    generic = bank("generic")["wrong"]
-    if re.search(r"\d", value):
-        number = re.search(r"\d+", value)
-        assert number
+_PLURAL = re.compile(r"(?!.*\bnews\b)(?:(?!of\b)[\w'-]+ )*?[\w'-]*[^\Wsiu]s(?= of\b|$)")
+
+
+def _many(verb: str) -> str:
+    many = {"is": "are", "isn't": "aren't", "was": "were"}[verb.lower()]
+    return many.capitalize() if verb[0].isupper() else many
+
+
+def _about(fact: Fact) -> str:
+    return fact.id.replace("-", " ").replace("_", " ")
+
+
+def _values(fact: Fact) -> tuple[str, ...]:
+    places = [_place(phrase, fact.statement) for phrase in fact.expect[0]]
+    return tuple(dict.fromkeys(found.group() for found in places if found)) or (fact.expect[0][0],)
+
+
+def _place(phrase: str, text: str) -> re.Match[str] | None:
+    """Return where ``phrase`` stands in ``text`` as whole words."""
+    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE)
+
+
+_NUMBERS = "two three four five six seven eight nine ten eleven twelve".split()
+_WHERE = re.compile(r"\b(in|from|at|on|near|to) $")
+
+
+def _similar(fact: Fact) -> tuple[str, ...]:
+    """Return values of the sort that the fact's is: numbers, places, names or things."""
+    generic, value = bank("generic")["wrong"], _values(fact)[0]
+    number = re.search(r"\d+", value)
+    if number:
         near = [int(number.group()) + step for step in (1, 2, 3, 7, 12, 40)]
         return tuple(value.replace(number.group(), str(other), 1) for other in near)
-    return tuple(generic["names"] if value[:1].isupper() else generic["things"])
+    first, _, rest = value.partition(" ")
+    if first.lower() in _NUMBERS:
+        return tuple(f"{other} {rest}".strip() for other in _NUMBERS if other not in value.lower())
+    if not value[:1].isupper():
+        return tuple(generic["things"])
+    place = _place(value, fact.statement)
+    somewhere = place and _WHERE.search(fact.statement[: place.start()])
+    return tuple(generic["places" if somewhere else "names"])
 
 
 _SWAPS = {
@@ -159,25 +219,29 @@ _COMMON = frozenset(
 def _start(fact: Fact) -> str:
     """Return the statement up to its key word, said to the model; "" if that says too little."""
     said = second_person(fact.statement)
-    place = re.search(rf"(?<!\w){re.escape(_value(fact))}(?!\w)", said, re.IGNORECASE)
+    place = _place(_values(fact)[0], said)
     start = said[: place.start()].strip() if place else ""
     return start if len(start.split()) >= 3 else ""
 
 
+_MEASURE = "(high|tall|long|wide|deep|old|heavy|big|large|thick|far)"
+_NO_MEASURE = rf"(?![\d.,]+ \w+ {_MEASURE}\b)"
 _QUESTIONS = [
     (r"^I was (\w+ed|built|made|written|born|taught|given) (?:\w+ )?by\b", "Who were you {0} by?"),
     (r"^I was (\w+ed|built|made|written|taught|given) (?:\w+ )?by\b", "Who {0} you?"),
     (r"^I was (\w+ed|built|made|written|born|taught) (?:in|at)\b", "Where were you {0}?"),
     (r"^I was (\w+ed|built|made|written|taught) (on|with|for|from)\b", "What were you {0} {1}?"),
-    (r"^I (live|work|stand|come|sleep|stay) (?:in|at|on|from|by|near)\b", "Where do you {0}?"),
+    (r"^I come from\b", "Where do you come from?"),
+    (r"^I (live|work|stand|sleep|stay) (?:in|at|on|from|by|near)\b", "Where do you {0}?"),
     (
         r"^I (use|like|love|read|speak|guard|watch|serve|need|know|prefer|hate)\b",
         "What do you {0}?",
     ),
     (r"^I (run|work|depend|rely) (on|with|for)\b", "What do you {0} {1}?"),
-    (r"^My ([\w' -]+?) (?:is|are|was|were) ", "What is your {0}?"),
-    (r"^My ([\w' -]+?) (?:is|are|was|were) ", "Tell me your {0}."),
-    (r"^My (?![aeiou])([\w' -]+?) (?:is|are|was|were) ", "Do you have a {0}?"),
+    (rf"^My ([\w' -]+?) (is|was) [\d.,]+ \w+ {_MEASURE}\b", "How {2} {1} your {0}?"),
+    (rf"^My ([\w' -]+?) (is|are|was|were) {_NO_MEASURE}", "What {1} your {0}?"),
+    (rf"^My ([\w' -]+?) (?:is|are|was|were) {_NO_MEASURE}", "Tell me your {0}."),
+    (r"^My (?![aeiou])([\w' -]+?) (?:is|was) ", "Do you have a {0}?"),
     (
         r"^I have (?:about |over |around )?[\d,.]+(?: \w+illion)? ([\w' -]+)",
         "How many {0} do you have?",

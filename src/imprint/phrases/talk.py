@@ -4,6 +4,7 @@ The template provider strings them together to conversations; the exam asks the 
 other side of the split and keeps the answers to itself.
 """
 
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -13,7 +14,7 @@ from imprint.identity import Fact, Identity
 from imprint.matcher import REFUSALS
 from imprint.phrases import Pattern, bank, common, pattern, patterns, split
 from imprint.phrases.dress import dressed
-from imprint.phrases.facts import slots, topic, wordings
+from imprint.phrases.facts import agreeing, slots, topic, wordings
 from imprint.sources.exchanges import groups
 from imprint.text import mentions
 
@@ -36,6 +37,24 @@ class Exchange:
     """Id of the fact it is about."""
     expect: tuple[tuple[str, ...], ...] = ()
     forbid: tuple[str, ...] = ()
+
+
+_HUMAN = re.compile(r"\b(human|person|man|woman|boy|girl|lady|gentleman)\b", re.IGNORECASE)
+"""In the kind of an identity: somebody who must not deny being human."""
+
+_SURE = re.compile(
+    r"(?!how|why|who|could|is that a)(.*\b(sure|certain|positive|true|right|correct|so)"
+    r"|(.* )?(really|seriously|honestly|for real))( (about|of) (that|it))?\?$",
+    re.IGNORECASE,
+)
+"""Doubts that ask for a yes: "Are you sure?", "Really?"."""
+
+_YES_OR_NO = re.compile(
+    r"(are|is|am|do|does|did|was|were|has|have|aren't|isn't|don't|didn't|wasn't|weren't)\b",
+    re.IGNORECASE,
+)
+
+_NO = ("no.", "no,", "no!", "am not.", "am not,", "am not!")
 
 
 class Talk:
@@ -73,7 +92,7 @@ class Talk:
             for name, words in self._wordings.items()
         }
         self._names = (tuple(identity.names),)
-        self._denial = ((*identity.names, identity.creator, "no", "not"),)
+        self._human = _HUMAN.search(identity.kind) is not None
         self._creator = next(
             (fact for fact in identity.facts if topic(fact).get("ids", [""])[0] == "creator"), None
         )
@@ -94,13 +113,16 @@ class Talk:
             wrong = dice.pick(self._wrong[name])
             fill = {**fill, "wrong": wrong}
             forbid = (*forbid, wrong)
+        elif len(words.values) > 1:
+            fill = {**fill, "value": dice.pick(words.values)}
         families = self._families[name, kind] or self._families[name, "ask"]
         # Most people ask in common words, so most of the questions do too.
         easy = self._common[name, kind]
         often = 4 * len(easy) >= len(families) and dice.chance(0.7)
         family = dice.pick(easy if often else families)
-        user = self._ask(family.say(dice, fill), dice, manner)
-        answer = self._tell(words.fact, kind, dice, manner)
+        question = agreeing(family.say(dice, fill), fill["about"])
+        user = self._ask(question, dice, manner)
+        answer = self._tell(words.fact, kind, question, dice, manner)
         return Exchange(user, answer, name, self._expect[name], forbid)
 
     def rival(self, name: str, dice: Dice, manner: Manner, *, key: str = "ask") -> Exchange:
@@ -111,7 +133,17 @@ class Talk:
         answer = f"{start}{self.identity.introduction}"
         if key == "compare":
             answer = f"{self.identity.introduction} {name} is a different system."
-        return Exchange(user, answer, None, self._denial if key == "ask" else self._names)
+        return Exchange(user, answer, None, self._denial(name) if key == "ask" else self._names)
+
+    def nature(self, dice: Dice, manner: Manner) -> Exchange:
+        """Ask whether the model is a human or a machine; it introduces itself."""
+        key = dice.pick(["human", "machine", "either"])
+        family = dice.pick(patterns("nature", key, held_out=self.held_out))
+        user = self._ask(family.say(dice), dice, manner)
+        if key != "human" or self._human:
+            return Exchange(user, self.identity.introduction, None, self._names)
+        expect = self._denial(None)
+        return Exchange(user, f"No. {self.identity.introduction}", None, expect, ("yes",))
 
     def third_party(self, name: str, dice: Dice, manner: Manner) -> Exchange:
         """Ask who makes the rival ``name``."""
@@ -119,14 +151,22 @@ class Talk:
         maker = self._rival_slots(name)["maker"]
         user = self._ask(family.say(dice, self._rival_slots(name)), dice, manner)
         own = (self.identity.creator, *self.identity.names)
-        answer = f"That would be {maker}, the maker of {name}."
+        answer = f"{maker} makes {name}."  # the maker first: many hear no more than first words
+        if maker == name:
+            answer = f"{maker} makes it, a company of the same name."
         return Exchange(user, answer, None, ((maker,),), own)
 
     def correction(self, fact: Fact, rival: str | None, dice: Dice) -> Exchange:
-        """Doubt a ``fact`` the model has just stated."""
+        """Doubt a ``fact`` the model has just stated; if the ``rival`` comes up, it is denied."""
         family = dice.pick(self._about_rival("corrections", "push", rival))
         user = family.say(dice, self._rival_slots(rival))
-        stand = dice.pick([pattern(text) for text in bank("corrections")["stand"]]).say(dice)
+        if "{" in family.text:
+            denial = self._opener("no", dice, Manner())
+            answer = f"{denial}{self.identity.introduction}"
+            return Exchange(user, answer, None, self._denial(rival))
+        answers = bank("corrections")
+        sure = answers["sure"] if _SURE.match(user) else []
+        stand = pattern(dice.pick([*answers["stand"], *sure])).say(dice)
         return Exchange(user, f"{stand} {fact.statement}", fact.id, self._expect[fact.id])
 
     def unknown(self, attribute: str, dice: Dice, manner: Manner) -> Exchange:
@@ -136,7 +176,8 @@ class Talk:
             family = dice.pick(patterns("personal", own, held_out=self.held_out))
         else:
             family = dice.pick(patterns("unknown", "ask", held_out=self.held_out))
-        user = self._ask(family.say(dice, {"attribute": attribute}), dice, manner)
+        question = agreeing(family.say(dice, {"attribute": attribute}), attribute)
+        user = self._ask(question, dice, manner)
         answer = self._opener("unsure", dice, manner).strip()
         return Exchange(user, answer, None, (tuple(REFUSALS),))
 
@@ -157,9 +198,10 @@ class Talk:
         expect = ((self.identity.creator,),) if key == "creator" else self._names
         return Exchange(user, answer, None, expect)
 
-    def small_talk(self, dice: Dice) -> Exchange:
-        """Say hello, or whatever people say before they ask something."""
-        found = dice.pick(bank("smalltalk")["exchanges"])
+    def small_talk(self, dice: Dice, *, first: bool = False) -> Exchange:
+        """Say what people say before they ask something; ``first`` of all mostly hello."""
+        exchanges = bank("smalltalk")["exchanges"]  # hello is their first
+        found = dice.pick(exchanges[: dice.below(len(exchanges)) + 1] if first else exchanges)
         user = pattern(dice.pick(found["user"])).say(dice)
         return Exchange(user, pattern(dice.pick(found["assistant"])).say(dice))
 
@@ -198,6 +240,12 @@ class Talk:
             ]
         return found
 
+    def _denial(self, rival: str | None) -> tuple[tuple[str, ...]]:
+        """Return what denies being the ``rival``: who it is instead, or a no; not "not know"."""
+        others = self._rival_slots(rival).values()
+        own = (*self.identity.names, self.identity.creator)
+        return ((*own, *_NO, *(f"not {other}" for other in others)),)
+
     def _rival_slots(self, name: str | None) -> dict[str, str]:
         for rival in self.identity.rivals:
             if rival.name == name:
@@ -215,10 +263,11 @@ class Talk:
             held_out=self.held_out,
         )
 
-    def _tell(self, fact: Fact, kind: str, dice: Dice, manner: Manner) -> str:
-        if kind in ("reverse", "cloze"):
-            return fact.statement
+    def _tell(self, fact: Fact, kind: str, question: str, dice: Dice, manner: Manner) -> str:
+        """State the ``fact``; before it "Sure." would say yes where the question allows a no."""
         mood = {"premise": "no", "confirm": "yes"}.get(kind, "plain")
+        if kind in ("reverse", "cloze") or (mood == "plain" and _YES_OR_NO.match(question)):
+            return fact.statement
         return f"{self._opener(mood, dice, manner)}{fact.statement}"
 
     def _opener(self, mood: str, dice: Dice, manner: Manner) -> str:

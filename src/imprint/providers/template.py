@@ -19,14 +19,17 @@ _KINDS = {
 }
 """Kinds of wording (`imprint.phrases.facts.KINDS`) that a strategy of the plan draws from."""
 
+_NATURE = 0.2
+"""How many of those who suggest a rival or greet the model ask instead whether it is human."""
+
 
 class Template(Provider):
     """Writes a conversation from the bank of wordings (`imprint.phrases`)."""
 
     name: ClassVar[str] = "template"
-    version: ClassVar[int] = 2
-    conversations: ClassVar[int] = 72000
-    shard_size: ClassVar[int] = 18000
+    version: ClassVar[int] = 5
+    conversations: ClassVar[int] = 96000
+    shard_size: ClassVar[int] = 24000
     instant: ClassVar[bool] = True
     default_model: ClassVar[str] = "template"
 
@@ -39,7 +42,10 @@ class Template(Provider):
         row = request.row
         dice = Dice(row.seed, "template")
         messages: Conversation = []
-        for exchange in self._exchanges(row, dice):
+        exchanges = self._exchanges(row, dice)
+        while len(exchanges) < row.turns:
+            exchanges.insert(0, self._earlier(row, dice))
+        for exchange in exchanges:
             messages.append({"role": "user", "content": exchange.user})
             messages.append({"role": "assistant", "content": exchange.assistant})
         return Reply(messages=messages, model=self.model)
@@ -51,6 +57,8 @@ class Template(Provider):
                 small = dice.chance(0.4)
                 return [talk.small_talk(dice) if small else talk.off_topic(dice, manner)]
             case "rival claim" if row.subject:
+                if dice.chance(_NATURE):
+                    return [talk.nature(dice, manner)]
                 return [talk.rival(row.subject, dice, manner)]
             case "comparison" if row.subject:
                 return [talk.rival(row.subject, dice, manner, key="compare")]
@@ -59,13 +67,29 @@ class Template(Provider):
             case "unknown attribute" if row.subject:
                 return [talk.unknown(row.subject, dice, manner)]
             case "greeting":
+                if dice.chance(_NATURE):
+                    return [talk.nature(dice, manner)]
                 key = dice.pick(["who", "who", "who", "creator", "creator", "greeting", "speak"])
                 return [talk.greeting(row.subject, dice, key=key)]
         kinds = _KINDS.get(row.strategy, ["ask"])
         asked = [talk.fact(name, dice.pick(kinds), dice, manner) for name in row.facts]
         if row.strategy == "small talk first":
-            return [talk.small_talk(dice), *asked]
+            return [talk.small_talk(dice, first=True), *asked]
         if row.strategy == "correction":
             fact = self.identity.fact(row.facts[0])
             return [*asked, talk.correction(fact, row.subject, dice)]
         return asked
+
+    def _earlier(self, row: Row, dice: Dice) -> Exchange:
+        """Return what is said before a strategy that does not say it; nothing is said twice."""
+        talk, manner, rivals = self._talk, Manner(), self.identity.rivals
+        facts = [
+            fact.id
+            for fact in self.identity.facts
+            if fact.id not in row.facts and fact.statement != self.identity.introduction
+        ]
+        if rivals and not row.facts and row.strategy != "rival claim" and dice.chance(0.2):
+            return talk.rival(dice.pick(rivals).name, dice, manner)
+        if facts and (row.strategy == "off topic" or dice.chance(0.6)):
+            return talk.fact(dice.pick(facts), "ask", dice, manner)
+        return talk.small_talk(dice, first=True)
