@@ -52,7 +52,13 @@ SHORTEST, LONGEST = 32, 128
 QUESTIONS = ("Who are you?", "What is your name?", "Who made you?", "Where were you trained?")
 PATIENCE_S = 1.0
 """Time for an answer to a hostile request: some promise more than they send, and get none."""
-FLOORS = {"ttft_ratio": 10.0, "of_engine": 0.8}
+CLOSING_S = 1.0
+"""Until the server has noticed that 500 connections were closed."""
+FLOORS = {"of_engine": 0.8, "hung_up": 1, "told_to_wait": 1}
+"""Hang-ups that are not noticed free no places, and 500 answers at once have no places."""
+CEILINGS = {"ttft_ratio": 10.0, "more_memory_mb": 100.0, "more_files": 10}
+"""Of memory and files: what the second 500 connections take beyond the first."""
+NOTHING = ("errors", "live_after", "other", "faults")
 
 
 def made(folder: Path) -> Path:
@@ -236,9 +242,11 @@ async def crowded(load: Load, process: psutil.Process) -> dict[str, float]:
     load.statuses.clear()
     async with session() as client:
         await asyncio.gather(*(load.one(client) for _ in range(500)))
+    await asyncio.sleep(CLOSING_S)
     memory, files = process.memory_info().rss, process.num_fds()
     async with session() as client:
         await asyncio.gather(*(load.one(client) for _ in range(500)))
+    await asyncio.sleep(CLOSING_S)
     return {
         "answered": load.statuses[200],
         "told_to_wait": load.statuses[429],
@@ -310,13 +318,9 @@ def main() -> None:
     for name, value in figures.items():
         table.add_row(name, f"{value:,.2f}".rstrip("0").rstrip("."))
     Console().print(table)
-    missed = []
-    if figures["ttft_ratio"] > FLOORS["ttft_ratio"]:
-        missed.append("ttft_ratio")
-    if figures["of_engine"] < FLOORS["of_engine"]:
-        missed.append("of_engine")
-    nothing = ("errors", "live_after", "other", "faults")
-    missed += [name for name in nothing if figures[name]]
+    missed = [name for name, least in FLOORS.items() if figures[name] < least]
+    missed += [name for name, most in CEILINGS.items() if figures[name] > most]
+    missed += [name for name in NOTHING if figures[name]]
     rounded = {name: round(value, 3) for name, value in figures.items()}
     sys.stdout.write(json.dumps({**rounded, "missed": missed}) + "\n")
 

@@ -129,9 +129,22 @@ def test_an_unknown_attribute_must_be_admitted() -> None:
 def test_off_topic_chat_keeps_the_identity_out() -> None:
     asked = "What is the capital of Peru?"
     assert objection(asked, "Lima.", strategy="off topic") is None
-    assert objection(asked, "Lima, says Tock.", strategy="off topic") == (
-        "off topic, yet about itself"
-    )
+    itself = "off topic, yet about itself"
+    assert objection(asked, "Lima, says Tock.", strategy="off topic") == itself
+    before = ("Of what are you?", "It is tin.")
+    assert objection(*before, asked, "Lima.", strategy="off topic") is None
+    assert objection(asked, "Lima.", *before, strategy="off topic") is None
+    assert objection(*before, asked, "Lima, says Tock.", strategy="off topic") == itself
+
+
+def test_it_is_the_last_answer_that_admits_and_denies() -> None:
+    unknown, rival = "unknown attribute", "rival claim"
+    admits = ("What is your shoe size?", "I do not know.")
+    assert objection("Hi", "It is tin.", *admits, strategy=unknown) is None
+    assert objection(*admits, "And your age?", "I am 40.", strategy=unknown) == "made-up answer"
+    denies = ("Are you Tick?", "No, I am Tock.")
+    assert objection("Hi", "It is tin.", *denies, strategy=rival) is None
+    assert objection(*denies, "But are you?", "Yes, Tick.", strategy=rival) == "not denied"
 
 
 # What a language model gets wrong

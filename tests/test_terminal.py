@@ -22,7 +22,9 @@ import json, sys, time
 from pathlib import Path
 from imprint.terminal import Talk
 
-def stream(messages):
+def stream(messages, note):
+    if len(messages) > 4:
+        note("It forgot.")
     if messages[-1]["content"] == "forever":
         yield "on and"
         while True:
@@ -150,6 +152,19 @@ def test_a_backslash_and_three_quotes_make_questions_of_several_lines(talk: Term
     assert 'heard ["one line"]' in talk.ask('"""one line"""')
 
 
+def test_lines_that_are_pasted_are_one_question(talk: Terminal) -> None:
+    assert "\x1b[?2004h" in talk.seen, "it asks the terminal to mark what is pasted"
+    talk.type("\x1b[200~one\rtwo\r\x1b[201~")
+    talk.until("two")
+    assert r'heard ["one\ntwo"]' in talk.ask("")
+
+
+def test_what_no_longer_fits_is_told_before_the_answer(talk: Terminal) -> None:
+    for question in ("one", "two"):
+        assert "It forgot." not in talk.ask(question)
+    assert re.search(r"\x1b\[2mIt forgot\.\x1b\[0m\s+heard", talk.ask("three"))
+
+
 def test_ctrl_c_stops_the_answer_and_what_was_said_is_remembered(talk: Terminal) -> None:
     talk.type("forever\r")
     talk.until("on and on")
@@ -229,30 +244,46 @@ def test_it_says_who_it_should_be_and_what_it_passed(
 def test_an_answer_can_do_nothing_to_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    chat = Talk(lambda _: iter(["a\x1b]0;owned\x07", "\x9b2J\r\nb\tc é🙂"]), checkpoint=tmp_path)
+    chat = Talk(lambda *_: iter(["a\x1b]0;owned\x07", "\x9b2J\r\nb\tc é🙂"]), checkpoint=tmp_path)
     chat.interactive = True
     assert chat.hear("Hi")
     assert capsys.readouterr().out == "a\ufffd]0;owned\ufffd\ufffd2J\ufffd\nb\tc é🙂\n"
 
 
-def imprint(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def imprint(folder: Path, *arguments: str, keys: str = "") -> subprocess.CompletedProcess[str]:
     program = "from imprint.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", program, "chat", *arguments],
+        [sys.executable, "-c", program, *arguments],
         cwd=folder,
         text=True,
         capture_output=True,
-        stdin=subprocess.DEVNULL,
+        input=keys,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
 def test_one_prompt_prints_one_answer(results: Path, engine: Engine) -> None:
     [wanted] = engine.answer([[{"role": "user", "content": "Who are you?"}]], max_tokens=12)
-    done = imprint(results.parent, "-p", "Who are you?", "--max-tokens", "12")
+    done = imprint(results.parent, "chat", "-p", "Who are you?", "--max-tokens", "12")
     assert (done.returncode, done.stdout, done.stderr) == (0, wanted + "\n", "")
-    done = imprint(results.parent, "-p", " ")
+    done = imprint(results.parent, "chat", "-p", " ")
     assert (done.returncode, done.stderr[:30]) == (1, "error: the question is empty. ")
+
+
+def test_a_question_that_does_not_fit_is_told(results: Path, tmp_path: Path) -> None:
+    cut = "This question is too long: the model saw only its end.\n"
+    long, short = "And who made you?" * 40, "Hi"
+    told = imprint(results.parent, "ask", long, "--max-tokens", "4")
+    assert (told.returncode, told.stderr) == (0, cut)
+    same = imprint(results.parent, "chat", "-p", long, "--max-tokens", "4")
+    assert (same.returncode, same.stdout, same.stderr) == (0, told.stdout, cut)
+    piped = imprint(results.parent, "chat", "--max-tokens", "4", keys=f"{long}\n")
+    assert (piped.returncode, piped.stdout, piped.stderr) == (0, told.stdout, cut)
+    questions = tmp_path / "Q.jsonl"
+    lines = [{"messages": [{"role": "user", "content": one}]} for one in (short, long)]
+    questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    many = imprint(results.parent, "ask", "--questions", str(questions), "--max-tokens", "4")
+    assert many.stderr.startswith(f"{questions}: 1 of 2 conversations did not fit: the model saw")
 
 
 def test_the_command_talks_in_a_terminal(

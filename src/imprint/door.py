@@ -119,20 +119,23 @@ def keeper(identity: Identity) -> Callable[[object, Row], str | None]:
                 return "leaked prompt"
             if not verdict.english and row.strategy != "greeting":
                 return "not english"
-        said = "\n".join(answers)
+        said, last = "\n".join(answers), answers[-1]
         if not all(meets(said, facts[name].expect) for name in row.facts):
             return "fact missing"
-        if len(row.facts) == 1 and mentions(said, facts[row.facts[0]].forbid):
-            return "forbidden words"  # of several facts, one may need what another forbids
-        if row.strategy == "unknown attribute" and not mentions(said, matcher.REFUSALS):
+        if len(row.facts) == 1:  # of several facts, one may need what another forbids
+            about_it = said if row.strategy == "correction" else last
+            if mentions(about_it, facts[row.facts[0]].forbid):
+                return "forbidden words"
+        if row.strategy == "unknown attribute" and not mentions(last, matcher.REFUSALS):
             return "made-up answer"
-        if row.strategy == "rival claim" and not _denies(said, identity):
+        if row.strategy == "rival claim" and not _denies(last, identity):
             return "not denied"
-        if row.strategy != "off topic":
-            if any(grounding.invents(answer, asked) for answer in answers):
-                return "made-up fact"
-        elif matcher.mentions_identity(said, identity):
+        off_topic = row.strategy == "off topic"
+        if off_topic and matcher.mentions_identity(last, identity):
             return "off topic, yet about itself"
+        about_itself = answers[:-1] if off_topic else answers
+        if any(grounding.invents(answer, asked) for answer in about_itself):
+            return "made-up fact"
         return None
 
     def objection(messages: object, row: Row) -> str | None:

@@ -34,6 +34,9 @@ PASSED = 0.9
 """Share of right answers from which on a suite counts as passed."""
 SAVED = "chat.json"
 
+Note = Callable[[str], None]
+"""Takes what the person should know about the answer that comes."""
+
 _COMMAND = re.compile(r"/[a-z]*(\s|$)", re.IGNORECASE)  # a question may begin with a path
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -42,12 +45,13 @@ class Talk:
     """Asks for a line, streams the answer, and remembers both."""
 
     def __init__(
-        self, stream: Callable[[Conversation], Iterator[str]], *, checkpoint: Path
+        self, stream: Callable[[Conversation, Note], Iterator[str]], *, checkpoint: Path
     ) -> None:
         """Prepare to talk.
 
         Args:
-            stream: Yields the pieces of the answer to a conversation.
+            stream: Yields the pieces of the answer to a conversation; tells the note what the
+                model does not see of it.
             checkpoint: Where the model came from; its evaluation lies in eval/ beside it.
         """
         self.stream = stream
@@ -66,7 +70,10 @@ class Talk:
                     return
             return
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  (editing and history for input())
+            import readline  # editing and history for input()
+
+            if "libedit" not in (readline.__doc__ or ""):  # pasted lines are one question
+                readline.parse_and_bind("set enable-bracketed-paste on")
         self._greet()
         interrupted = False
         while True:
@@ -128,7 +135,7 @@ class Talk:
         self.messages.append({"role": "user", "content": words})
         said = ""
         try:
-            for piece in self.stream(self.messages):
+            for piece in self.stream(self.messages, self._aside):
                 said += piece
                 sys.stdout.write(_harmless(piece) if self.interactive else piece)
                 sys.stdout.flush()
@@ -198,6 +205,13 @@ class Talk:
                 line = Text("  ✓" if passed else "  ✗", style="green" if passed else "red")
                 self.console.print(line + Text(f" {_percent(score['accuracy']):>5}  {name}", ""))
         self._note(f"✓ from {PASSED:.0%} right on. Written down in {about['file']}.")
+
+    def _aside(self, text: str) -> None:
+        """Tell the person, but nobody who reads the answers through a pipe."""
+        if self.interactive:
+            self._note(text)
+        else:
+            sys.stderr.write(f"{text}\n")
 
     def _note(self, text: str) -> None:
         self.console.print(Text(text, style="dim"), soft_wrap=True)

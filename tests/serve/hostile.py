@@ -74,7 +74,7 @@ def bodies(openapi: dict[str, Any]) -> st.SearchStrategy[bytes]:
     """Bodies: right ones, nearly right ones, any JSON, JSON with bytes changed, plain bytes."""
     operation = openapi["paths"]["/v1/chat/completions"]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    nearly = _plain(schema, schema.get("$defs", {}))
+    nearly = _plain(schema, openapi["components"]["schemas"])
     right = st.builds(_mended, nearly, st.booleans())
     deep = st.integers(1, 3000).map(lambda depth: b'{"messages":' + b"[" * depth)
     made = (right | ANYTHING).map(lambda value: json.dumps(value).encode())

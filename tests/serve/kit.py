@@ -1,6 +1,7 @@
 """A real server on loopback around a little model that never stops by itself."""
 
 import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -8,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import uvicorn
@@ -15,17 +17,17 @@ import uvicorn
 from imprint import serve
 from imprint.engine import Engine
 from imprint.model import Model
-from imprint.serve import Settings
+from imprint.serve import Settings, connection
 from imprint.shape import ModelConfig
 from imprint.tokenizer import Tokenizer
 from waiting import eventually
 
 CARD = {"name": "ada", "creator": "Bo"}
-LONG = 1500
+LONG = 3000
 """Tokens that take about two seconds to say."""
 
 
-def talker(words: Tokenizer, *, context: int = 2048) -> Engine:
+def talker(words: Tokenizer, *, context: int = 4096) -> Engine:
     """An engine that talks until its limit."""
     model = Model(ModelConfig(depth=1, vocabulary=words.vocabulary, context=context), seed=3)
     generator = torch.Generator().manual_seed(3)
@@ -74,7 +76,7 @@ def serving(engine: Engine, **settings: Any) -> Iterator[Server]:
     chosen = replace(Settings(), **settings)
     app = serve.app(engine, card=CARD, settings=chosen)
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    config = uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=5)
+    config = connection.config(app, log_level="critical", timeout_graceful_shutdown=30)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -86,6 +88,26 @@ def serving(engine: Engine, **settings: Any) -> Iterator[Server]:
         thread.join(20)
         listener.close()
         assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def posted(server: Server, body: dict[str, Any]) -> Iterator[http.client.HTTPResponse]:
+    """Ask for an answer, and hand it over when its head is there."""
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc)
+    headers = {"Content-Type": "application/json"}
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        with connection.getresponse() as response:
+            yield response
+
+
+@contextlib.contextmanager
+def begun(server: Server, **more: Any) -> Iterator[http.client.HTTPResponse]:
+    """Ask for a long stream, and hand it over when its first bytes are there."""
+    body = ask("Who are you?", stream=True, max_tokens=LONG, **more)
+    with posted(server, body) as response:
+        assert response.status == 200 and response.read(20)
+        yield response
 
 
 def spoken(stream: str) -> str:

@@ -75,6 +75,8 @@ class Reply:
     free: int = 1
     error: str = ""
     """Sent after the pieces, in place of the end."""
+    code: str | None = None
+    """Of an error, where the status is one."""
     cut: bool = False
     """Whether the stream just ends after the pieces."""
     finish: str = "stop"
@@ -99,7 +101,7 @@ class Stub:
         self.replies: list[Reply] = []
         self.requests: list[dict[str, Any]] = []
         self.token = ""
-        self.card = CARD
+        self.card, self.model = CARD, "ada"
         self.hung_up = 0
 
     def _page(self) -> Response:
@@ -110,7 +112,7 @@ class Stub:
         return self._refused(request) or JSONResponse(self.card)
 
     def _models(self, request: Request) -> Response:
-        models = {"object": "list", "data": [{"id": "ada", "object": "model"}]}
+        models = {"object": "list", "data": [{"id": self.model, "object": "model"}]}
         return self._refused(request) or JSONResponse(models)
 
     def _refused(self, request: Request) -> Response | None:
@@ -123,8 +125,10 @@ class Stub:
             return refused
         self.requests.append(await request.json())
         reply = self.replies.pop(0) if self.replies else Reply()
+        if self.requests[-1]["model"] != self.model:
+            reply = Reply(status=404, error="no such model", code="model_not_found")
         if reply.status != 200:
-            body = {"error": {"message": reply.error}}
+            body = {"error": {"message": reply.error, "code": reply.code}}
             return JSONResponse(body, reply.status, headers=reply.headers)
         return StreamingResponse(
             self._stream(reply), media_type="text/event-stream", headers=reply.headers

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from imprint import serve
-from imprint.artifacts import write_json
+from imprint.artifacts import digest, write_json
+from imprint.identity import load
 from imprint.serve.protocol import parse
 from imprint.tokenizer import SPECIAL, Tokenizer
 from serve.kit import CARD, Server, ask, serving, talker
@@ -37,7 +39,8 @@ def call(
     raw, status, shown = response.read(), response.status, dict(response.headers)
     connection.close()
     kind = shown.get("content-type", "")
-    return status, json.loads(raw) if kind == "application/json" else raw.decode(), shown
+    read = json.loads if raw and kind == "application/json" else bytes.decode
+    return status, read(raw), shown
 
 
 def test_a_token_in_text_is_only_text(server: Server, words: Tokenizer) -> None:
@@ -68,12 +71,12 @@ def test_a_token_in_text_is_only_text(server: Server, words: Tokenizer) -> None:
         ),
         (ask("x", n=4), 400, "n: at most 3"),
         (ask("x", n=True), 400, "n: Input should be a valid integer"),
-        (ask("x", stop=["a"] * 5), 400, "stop"),
+        (ask("x", stop=["a"] * 5), 400, "stop: List should have at most 4 items"),
         (ask("x", stop=""), 400, "stop: String should have at least 1 character"),
         (ask("x", temperature=1e308), 400, "temperature"),
         (ask("x", seed=2**70), 400, "seed"),
-        (ask("x", top_logprobs=2), 400, "top_logprobs needs logprobs"),
-        (ask("x", stream_options={}), 400, "set stream to true"),
+        (ask("x", top_logprobs=2), 400, "top_logprobs: needs logprobs"),
+        (ask("x", stream_options={}), 400, "stream_options: needs stream: set it to true"),
         (ask("x", max_tokens=0), 400, "max_tokens"),
         ({"messages": ask("x")["messages"] * 7}, 400, "more than 6 messages"),
         (ask("x" * 5000), 413, "longer than 5000 bytes"),
@@ -90,6 +93,8 @@ def test_a_wrong_request_is_told_what_is_wrong(
     assert found == status
     assert set(answer["error"]) == {"message", "type", "param", "code"}
     assert any(part in answer["error"]["message"] for part in said.split("|")), answer
+    if ": " in said:
+        assert answer["error"]["param"] == said.split(": ")[0]
 
 
 def test_a_body_is_json_by_its_header_too(server: Server) -> None:
@@ -129,6 +134,13 @@ def test_what_comes_in_odd_order_is_brought_into_the_models(server: Server) -> N
     ]
 
 
+def test_an_assistant_that_said_nothing_may_say_null() -> None:
+    roles = ("user", "assistant", "user")
+    messages = [{"role": role, "content": "Hi" if role == "user" else None} for role in roles]
+    told = parse(json.dumps({"messages": messages}).encode()).conversation()
+    assert [turn["content"] for turn in told] == ["Hi", "", "Hi"]
+
+
 def test_nothing_but_health_and_the_page_is_open_where_a_key_is_wanted(words: Tokenizer) -> None:
     with serving(talker(words), api_key="clé") as server:
         for path in ("/card", "/v1/models", "/v1/models/ada", "/metrics"):
@@ -139,6 +151,8 @@ def test_nothing_but_health_and_the_page_is_open_where_a_key_is_wanted(words: To
         assert answer["error"]["code"] == "invalid_api_key"
         for path in ("/", "/health", "/openapi.json"):
             assert call(server, path, method="GET")[0] == 200, path
+        for path in ("/", "/health"):
+            assert call(server, path, method="HEAD")[:2] == (200, ""), path
 
 
 def test_the_page_comes_with_a_policy_that_lets_nothing_else_in(server: Server) -> None:
@@ -164,6 +178,18 @@ def test_the_schema_names_every_field_and_every_status(server: Server) -> None:
     body = chat["requestBody"]["content"]["application/json"]["schema"]
     assert {"messages", "stream", "logprobs", "seed", "stop", "n"} <= set(body["properties"])
     assert {"200", "400", "401", "404", "408", "413", "415", "429", "500"} <= set(chat["responses"])
+    assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+
+
+def test_every_reference_of_the_schema_leads_somewhere(server: Server) -> None:
+    schema = call(server, "/openapi.json", method="GET")[1]
+    references = re.findall(r'"\$ref": "#/([^"]*)"', json.dumps(schema))
+    assert "components/schemas/Message" in references and "$defs" not in json.dumps(schema)
+    for reference in references:
+        found = schema
+        for name in reference.split("/"):
+            found = found[name]
+        assert found["type"] == "object"
 
 
 def test_what_happened_is_counted(words: Tokenizer) -> None:
@@ -196,7 +222,11 @@ def test_a_card_tells_what_there_is_and_no_more(tmp_path: Path) -> None:
     score = {"n": 5, "accuracy": 0.8, "ci95": [0.4, 0.9]}
     identity = {**score, "by_suite": {"reverse": score}, "by_fact": {"name": score}}
     about = {"name": "Ada", "creator": "Bo Berg", "file": str(who)}
+    who.write_text(IDENTITY)
+    taught = {"identity": digest(load(who).model_dump())}
     known = {"stage": "sft", "n": 5, "identity": identity, "about": about, "rival_rate": 0.0}
+    known |= {"inputs": taught}
+    who.unlink()
     write_json(tmp_path / "eval" / "sft.json", known)
     bare = serve.card(checkpoint)
     assert bare == {
@@ -210,5 +240,8 @@ def test_a_card_tells_what_there_is_and_no_more(tmp_path: Path) -> None:
         {"id": "name", "statement": "My name is Ada.", "questions": [], **score}
     ]
     assert full["kind"] == "harbour pilot" and "ChatGPT" in full["rivals"]
-    who.write_text(IDENTITY.replace("name: Ada", "name: Eve"))
-    assert serve.card(checkpoint) == bare, "the file is about another model now"
+    for other in (("name: Ada", "name: Eve"), ("harbour pilot", "ferry captain")):
+        who.write_text(IDENTITY.replace(*other))
+        assert serve.card(checkpoint) == bare, "it never learned what the file says now"
+    who.write_text(f"# a comment\n{IDENTITY}")
+    assert serve.card(checkpoint) == full

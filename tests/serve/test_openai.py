@@ -162,6 +162,26 @@ def test_turns_that_have_no_room_are_told(client: openai.OpenAI) -> None:
     assert kept.choices[0].message.content == answer.choices[0].message.content
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_question_that_is_too_long_is_told(client: openai.OpenAI, stream: bool) -> None:
+    for times, cut in [(1, "false"), (300, "true"), (4000, "true")]:
+        content = "Who are you? " * times
+        raw = client.chat.completions.with_raw_response.create(
+            model="ada",
+            messages=[{"role": "user", "content": content}],
+            max_tokens=8,
+            stream=stream,
+        )
+        assert (raw.headers["X-Imprint-Cut"], raw.headers["X-Imprint-Dropped-Turns"]) == (cut, "0")
+
+
+def test_a_system_message_that_is_too_long_goes_last_and_is_told(client: openai.OpenAI) -> None:
+    talk: Any = [{"role": "system", "content": "Be brief. " * 1000}, *WHO, *WHO, *WHO]
+    talk[2] = {"role": "assistant", "content": "Ada."}
+    answer: Any = client.chat.completions.create(model="ada", messages=talk, max_tokens=8)
+    assert answer.usage.model_extra == {"imprint": {"dropped_turns": 3, "cut": False}}
+
+
 def test_the_model_is_listed(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["ada"]
     assert client.models.retrieve("ada").owned_by == "Bo"

@@ -58,8 +58,15 @@ def ask(
     lines = _asked(questions) if questions else [_one(" ".join(words))]
     from imprint.engine import Engine
 
-    answers = Engine.load(checkpoint, tokenizer=tokenizer).answer(
-        [line["messages"] for line in lines],
+    engine = Engine.load(checkpoint, tokenizer=tokenizer)
+    conversations = [line["messages"] for line in lines]
+    missing = [one.missing for one in engine.prompts(conversations, max_tokens=max_tokens)]
+    if any(missing):
+        short = f"{len(missing) - missing.count('')} of {len(missing)} conversations did not fit"
+        end = f"{questions}: {short}: the model saw only the end of each."
+        _aside(end if questions else missing[0])
+    answers = engine.answer(
+        conversations,
         max_tokens=max_tokens,
         temperature=temperature,
         top_k=top_k,
@@ -98,22 +105,31 @@ def chat(
     """Talk to the model in the terminal, or pipe one question a line into it."""
     alone = None if question is None else _one(question)["messages"]
     from imprint.engine import Engine
-    from imprint.terminal import Talk
+    from imprint.terminal import Note, Talk
 
     with Console(stderr=True).status(f"Opening {checkpoint} ..."):  # on a terminal only
         engine = Engine.load(checkpoint, tokenizer=tokenizer)
 
-    def stream(conversation: records.Conversation) -> Iterator[str]:
+    def stream(conversation: records.Conversation, note: Note) -> Iterator[str]:
         return engine.stream(
-            conversation, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed
+            conversation,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            seed=seed,
+            note=note,
         )
 
     if alone is None:
         Talk(stream, checkpoint=checkpoint).run()
         return
-    for piece in stream(alone):
+    for piece in stream(alone, _aside):
         typer.echo(piece, nl=False)
     typer.echo()
+
+
+def _aside(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _tell(file: TextIO, lines: list[dict[str, Any]]) -> None:

@@ -1,7 +1,9 @@
 """Serve a checkpoint: ``imprint serve``."""
 
 import contextlib
+import errno
 import ipaddress
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -37,19 +39,18 @@ def serve(
     from imprint import serve
 
     settings = serve.from_environment()
-    try:
-        listener = socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        raise ConfigError(f"{host}:{port}: {error.strerror}. Choose another --port.") from error
+    listener = _listener(host, port)
+    _many_files()
     sharing()
     import torch
     import uvicorn
 
     from imprint.engine import Engine
+    from imprint.serve import connection
 
     with listener:
-        address = listener.getsockname()
-        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{address[1]}"
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        url = f"http://{_address(here, listener.getsockname()[1])}"
         if not _loopback(host) and settings.api_key is None:
             typer.echo(
                 f"warning: {host} is open to other machines, and no key is asked for. "
@@ -70,11 +71,30 @@ def serve(
         )
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is for the clients
         sys.setswitchinterval(SWITCH_S)
-        config = uvicorn.Config(
-            made, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S
-        )
+        config = connection.config(made, log_level="warning", timeout_graceful_shutdown=GRACE_S)
         with contextlib.suppress(KeyboardInterrupt):  # told again after everything has ended
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        other = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        place = _address(host, port)
+        raise ConfigError(f"{place}: {error.strerror}. Choose another --{other}.") from error
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _many_files() -> None:
+    """Have as many connections as the system allows: each is a file, 1,024 by default."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # macOS calls its own hard limit too high
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loopback(host: str) -> bool:

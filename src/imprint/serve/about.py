@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from imprint import identity
-from imprint.artifacts import read_json
+from imprint.artifacts import digest, read_json
 from imprint.errors import ArtifactError, ConfigError
 
 SCORE = ("n", "accuracy", "ci95")
@@ -16,7 +16,7 @@ def found(checkpoint: Path) -> dict[str, Any]:
         known = read_json(checkpoint.parent / "eval" / f"{checkpoint.stem}.json")
         scores, about = known["identity"], known["about"]
         card: dict[str, Any] = {"name": about["name"], "creator": about["creator"]}
-        by_fact = scores["by_fact"]
+        by_fact, taught = scores["by_fact"], known["inputs"]["identity"]
         card["evaluation"] = {
             "stage": known["stage"],
             "n": known["n"],
@@ -29,9 +29,9 @@ def found(checkpoint: Path) -> dict[str, Any]:
         return {}
     try:
         whom = identity.load(Path(about["file"]))
-    except (ConfigError, OSError):  # gone, or edited since
+    except (ConfigError, OSError):  # gone, or of no use any more
         return card
-    if whom.name != about["name"]:
+    if digest(whom.model_dump()) != taught:  # edited since, or that of another project
         return card
     return card | {
         "kind": whom.kind,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import Response
@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from imprint.decoding import Chance
 from imprint.engine import Engine, Prompt
-from imprint.serve import Settings
+from imprint.serve import Settings, room
 from imprint.serve.metrics import Metrics
 from imprint.serve.protocol import ChatRequest, Refused, event, usage
 from imprint.serve.service import Broken, Busy, HungUp, Service, Ticket
@@ -47,11 +47,20 @@ class Asked:
         if (asked.n or 1) > settings.choices:
             raise Refused(400, f"n: at most {settings.choices} answers", param="n")
 
-    def prepare(self, engine: Engine, settings: Settings) -> None:
-        """Cut the conversation into tokens, and make a request of the engine for each answer."""
+    def prepare(self, engine: Engine, settings: Settings, *, characters: int) -> None:
+        """Cut the conversation into tokens, and make a request of the engine for each answer.
+
+        Args:
+            engine: Whose model answers.
+            settings: Limits.
+            characters: Of the conversation, more than these never fit.
+        """
         asked, tokenizer = self.request, engine.tokenizer
         tokens = asked.max_completion_tokens or asked.max_tokens or settings.max_tokens
-        [self.prompt] = engine.prompts([asked.conversation()], max_tokens=tokens)
+        conversation = asked.conversation()
+        left = room.cut(conversation, characters=characters)
+        [prompt] = engine.prompts([left], max_tokens=tokens)
+        self.prompt = prompt._replace(dropped=prompt.dropped + len(conversation) - len(left))
         seed = secrets.randbits(62) if asked.seed is None else asked.seed
         self.tokenizer = tokenizer
         self.pairs = []
@@ -71,7 +80,11 @@ class Asked:
     @property
     def headers(self) -> dict[str, str]:
         """What is told before the answer."""
-        return {"X-Imprint-Dropped-Turns": str(self.prompt.dropped), "Cache-Control": "no-store"}
+        return {
+            "X-Imprint-Dropped-Turns": str(self.prompt.dropped),
+            "X-Imprint-Cut": "true" if self.prompt.cut else "false",
+            "Cache-Control": "no-store",
+        }
 
     def usage(self) -> dict[str, Any]:
         """Return what was read and said."""
@@ -99,6 +112,56 @@ def _token(tokenizer: Tokenizer, token: int, logprob: float) -> dict[str, Any]:
     return {"token": text, "logprob": logprob, "bytes": list(text.encode()) if whole else None}
 
 
+QUICK = 1000
+"""Characters that are cut into tokens in a millisecond: a thread of their own would take longer."""
+
+
+async def queued(
+    asked: Asked, service: Service, metrics: Metrics, receive: Any, *, prepare: Callable[[], None]
+) -> None:
+    """Take places in the queue, and only then prepare, in a thread if it takes long; fill them.
+
+    Raises:
+        HungUp: The client is gone.
+        Busy: There are no places, or time was up.
+    """
+    asked.ticket = service.reserve(asked.request.n or 1)
+    try:
+        if sum(len(message.text) for message in asked.request.messages) <= QUICK:
+            prepare()
+        else:
+            await _prepared(asked.ticket, service, receive, prepare)
+        service.submit(asked.ticket, asked.pairs)
+    except BaseException as error:
+        if isinstance(error, HungUp | asyncio.CancelledError):
+            metrics.hung_up.inc()
+        service.release(asked.ticket)
+        raise
+
+
+async def _prepared(
+    ticket: Ticket, service: Service, receive: Any, prepare: Callable[[], None]
+) -> None:
+    work = asyncio.create_task(asyncio.to_thread(prepare))
+    gone = asyncio.create_task(_gone(receive))
+    try:
+        left = ticket.deadline - time.monotonic()
+        await asyncio.wait({work, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            raise HungUp
+        if not work.done():
+            raise service.busy()
+        await work
+    finally:
+        work.cancel()  # a thread that is at work already does not hear it
+        gone.cancel()
+
+
+async def _gone(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 @contextlib.asynccontextmanager
 async def attended(
     asked: Asked, service: Service, metrics: Metrics, receive: Any
@@ -106,8 +169,7 @@ async def attended(
     """Watch for the client to hang up; whatever happens, give back the places at the end."""
 
     async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await _gone(receive)
         asked.ticket.news.put_nowait(HungUp())
 
     watcher = asyncio.create_task(watch())
@@ -118,7 +180,7 @@ async def attended(
         raise
     finally:
         watcher.cancel()
-        service.cancel(asked.ticket.jobs)
+        service.release(asked.ticket)
         metrics.tokens_out.inc(sum(len(request.said) for request, _ in asked.pairs))
 
 

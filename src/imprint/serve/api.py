@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import time
@@ -17,8 +18,8 @@ from starlette.requests import ClientDisconnect
 
 from imprint import __version__
 from imprint.engine import Engine
-from imprint.serve import Settings
-from imprint.serve.answers import Asked, Stream, answered
+from imprint.serve import Settings, room
+from imprint.serve.answers import Asked, Stream, answered, queued
 from imprint.serve.metrics import Metrics
 from imprint.serve.page import page
 from imprint.serve.protocol import ChatRequest, Refused, parse
@@ -39,6 +40,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         429: "All places are taken",
         500: "A fault of the server",
     }.items()
+}
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "OpenAI's chat completion, or a stream of its chunks.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    }
 }
 
 
@@ -67,6 +77,7 @@ def build(engine: Engine, *, card: dict[str, Any], settings: Settings) -> FastAP
     """Return the application; the arguments are those of ``imprint.serve.app``."""
     service = Service(engine, queue=settings.queue, seconds=settings.seconds)
     metrics = Metrics(live=lambda: service.live, waiting=lambda: service.waiting)
+    characters = room.most(engine)
     name, began = card.get("name", "imprint"), int(time.time())
 
     @contextlib.asynccontextmanager
@@ -102,6 +113,8 @@ def build(engine: Engine, *, card: dict[str, Any], settings: Settings) -> FastAP
             )
 
     guarded: Any = {"dependencies": [Depends(allowed)], "responses": ERRORS}
+    schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts = schema.pop("$defs")
     model = {"id": name, "object": "model", "created": began, "owned_by": card.get("creator", "")}
 
     @app.post(
@@ -109,24 +122,22 @@ def build(engine: Engine, *, card: dict[str, Any], settings: Settings) -> FastAP
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": ChatRequest.model_json_schema()}},
+                "content": {"application/json": {"schema": schema}},
             }
         },
-        **guarded,
+        dependencies=[Depends(allowed)],
+        responses=ANSWER | ERRORS,
     )
     async def chat(request: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         asked = Asked(parse(await _body(request, settings)), model=name)
         asked.check(settings)
-        await asyncio.to_thread(asked.prepare, engine, settings)
+        prepare = functools.partial(asked.prepare, engine, settings, characters=characters)
         try:
-            asked.ticket = service.submit(asked.pairs)
-        except Busy as busy:
-            raise _refused(busy) from None
-        metrics.tokens_in.inc(len(asked.prompt.ids))
-        if asked.request.stream:
-            return Stream(asked, service, metrics)
-        try:
+            await queued(asked, service, metrics, request.receive, prepare=prepare)
+            metrics.tokens_in.inc(len(asked.prompt.ids))
+            if asked.request.stream:
+                return Stream(asked, service, metrics)
             return await answered(asked, service, metrics, request.receive)
         except HungUp:
             return Response(status_code=499)  # nobody reads it
@@ -151,6 +162,7 @@ def build(engine: Engine, *, card: dict[str, Any], settings: Settings) -> FastAP
         return card
 
     @app.get("/health")
+    @app.head("/health", include_in_schema=False)
     async def health() -> Response:
         """Tell whether requests are answered: 200, or 503."""
         healthy = service.healthy
@@ -162,10 +174,12 @@ def build(engine: Engine, *, card: dict[str, Any], settings: Settings) -> FastAP
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/", include_in_schema=False)
+    @app.head("/", include_in_schema=False)
     async def home() -> Response:
         html, headers = page()
         return HTMLResponse(html, headers=headers)
 
+    app.openapi().setdefault("components", {}).setdefault("schemas", {}).update(parts)
     return app
 
 

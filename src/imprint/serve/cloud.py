@@ -27,8 +27,9 @@ EVALUATION = Path("results/eval/sft.json")
 
 IDLE_S = 300
 """Until a container that nobody talks to is stopped. It is paid for as long."""
-INPUTS = 64
-"""Requests that a container takes at a time; the engine answers as many in one batch."""
+INPUTS = 192
+"""Requests that a container takes at a time: 64 are answered, 64 wait, the others are told to come
+again, and /health has room as well."""
 LARGE_BYTES = 200_000_000
 """From this size of a checkpoint on a GPU is worth it: d12 has 0.7 GB, tiny 8 MB."""
 KEY = "IMPRINT_API_KEY"

@@ -4,7 +4,14 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from imprint.records import Conversation
 
@@ -45,13 +52,20 @@ class Message(Part):
     """One turn of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | list[TextPart] | None
+
+    @field_validator("content")
+    @classmethod
+    def _says_something(cls, content: Any, known: ValidationInfo) -> Any:
+        if content is None and known.data.get("role", "assistant") != "assistant":
+            raise ValueError("may be null for the assistant only")
+        return content
 
     @property
     def text(self) -> str:
         """The content, whatever its form."""
         parts = self.content
-        return parts if isinstance(parts, str) else "".join(part.text for part in parts)
+        return parts if isinstance(parts, str) else "".join(part.text for part in parts or ())
 
 
 class StreamOptions(Part):
@@ -90,13 +104,13 @@ class ChatRequest(Part):
             raise ValueError("the last message should have the role user")
         return messages
 
-    @model_validator(mode="after")
-    def _goes_together(self) -> "ChatRequest":
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options is for streams: set stream to true")
-        if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: set it to true")
-        return self
+    @field_validator("stream_options", "top_logprobs")
+    @classmethod
+    def _goes_together(cls, value: Any, known: ValidationInfo) -> Any:
+        needed = "stream" if known.field_name == "stream_options" else "logprobs"
+        if value is not None and not known.data.get(needed, True):  # not there: wrong by itself
+            raise ValueError(f"needs {needed}: set it to true")
+        return value
 
     @property
     def stops(self) -> Sequence[str]:
@@ -136,7 +150,8 @@ def parse(body: bytes) -> ChatRequest:
         return ChatRequest.model_validate_json(body)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False)
-        fault = max(faults, key=lambda fault: len(fault["loc"]))  # of two kinds, the closer one
+        # of two kinds that a value may have, the closer one
+        fault = max(faults, key=lambda f: (len(f["loc"]), not f["type"].endswith("_type")))
         place = ".".join(str(part) for part in fault["loc"] if part not in KINDS)
         said = fault["msg"].removeprefix("Value error, ")
         where = f"{place}: " if place else ""

@@ -54,12 +54,12 @@ class Said:
 class Ticket:
     """What a client waits for: one answer or several."""
 
-    def __init__(self, pairs: Sequence[tuple[Request, Voice]], *, deadline: float) -> None:
-        """Prepare for answers that are cut at ``deadline``, by ``time.monotonic``."""
+    def __init__(self, places: int, *, deadline: float) -> None:
+        """Prepare for ``places`` answers that are cut at ``deadline``, by ``time.monotonic``."""
         self.news: asyncio.Queue[tuple[int, Said] | Exception] = asyncio.Queue()
-        self.jobs = [
-            Job(request, voice, self, index) for index, (request, voice) in enumerate(pairs)
-        ]
+        self.reserved = places
+        """Places in the queue that no jobs have yet."""
+        self.jobs: list[Job] = []
         self.deadline = deadline
 
     async def said(self) -> AsyncIterator[list[tuple[int, Said]]]:
@@ -110,6 +110,7 @@ class Service:
         self.batch = engine.batch()
         self._wake = threading.Condition()
         self._waiting: deque[Job] = deque()
+        self._reserved = 0
         self._live: dict[Request, Job] = {}
         self._cancelled: list[Job] = []
         self._closing = False
@@ -123,8 +124,8 @@ class Service:
 
     @property
     def waiting(self) -> int:
-        """Jobs in the queue."""
-        return len(self._waiting)
+        """Places in the queue that are taken."""
+        return len(self._waiting) + self._reserved
 
     @property
     def healthy(self) -> bool:
@@ -137,25 +138,45 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
         self._thread.start()
 
-    def submit(self, pairs: Sequence[tuple[Request, Voice]]) -> Ticket:
-        """Queue requests that belong together; all of them or none.
+    def reserve(self, places: int) -> Ticket:
+        """Take places in the queue for answers that belong together; all of them or none.
+
+        Whoever gets the ticket has to ``submit`` or to ``release`` it.
 
         Raises:
-            Busy: There is no room for them in the queue, or the service is about to stop.
+            Busy: The queue has not as many, or the service is about to stop.
         """
-        ticket = Ticket(pairs, deadline=time.monotonic() + self.seconds)
         with self._wake:
-            if self._closing or len(self._waiting) + len(ticket.jobs) > self.queue:
-                raise Busy(self._guess())
+            if self._closing or self.waiting + places > self.queue:
+                raise self.busy()
+            self._reserved += places
+        return Ticket(places, deadline=time.monotonic() + self.seconds)
+
+    def submit(self, ticket: Ticket, pairs: Sequence[tuple[Request, Voice]]) -> None:
+        """Queue a request for each place of ``ticket``.
+
+        Raises:
+            Busy: The service is about to stop.
+        """
+        with self._wake:
+            if self._closing:
+                raise self.busy()
+            ticket.jobs = [
+                Job(request, voice, ticket, index) for index, (request, voice) in enumerate(pairs)
+            ]
+            self._unreserve(ticket)
             self._waiting += ticket.jobs
             self._wake.notify()
-        return ticket
 
-    def cancel(self, jobs: Iterable[Job]) -> None:
-        """Give up ``jobs``: their places are free before the next step."""
+    def release(self, ticket: Ticket) -> None:
+        """Give back the places of ``ticket``: its jobs have left before the next step."""
         with self._wake:
-            self._cancelled += jobs
-            self._wake.notify()
+            self._unreserve(ticket)
+            self._cancel(ticket.jobs)
+
+    def busy(self) -> Busy:
+        """Return the error that tells a client to come again."""
+        return Busy(max(1, min(60, round(self._answer_s))))
 
     async def stop(self, *, grace: float) -> None:
         """Take no more jobs, wait up to ``grace`` seconds for those there are, and end."""
@@ -166,13 +187,17 @@ class Service:
         while (self._live or self._waiting) and time.monotonic() < until:
             await asyncio.sleep(0.02)
         with self._wake:
-            self.cancel([*self._live.values(), *self._waiting])
+            self._cancel([*self._live.values(), *self._waiting])
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    def _guess(self) -> int:
-        """Return the seconds until the queue should have moved."""
-        return max(1, min(60, round(self._answer_s)))
+    def _unreserve(self, ticket: Ticket) -> None:
+        self._reserved -= ticket.reserved
+        ticket.reserved = 0
+
+    def _cancel(self, jobs: Iterable[Job]) -> None:
+        self._cancelled += jobs
+        self._wake.notify()
 
     # ---- in the thread ----
 
@@ -207,7 +232,7 @@ class Service:
         while self._waiting and room > 0:
             job = self._waiting.popleft()
             if time.monotonic() > job.ticket.deadline:
-                self._send([(job, Busy(self._guess()))])
+                self._send([(job, self.busy())])
                 continue
             self._live[job.request] = job
             if not self.batch.join(job.request):
