@@ -12,7 +12,7 @@ OPTIONS := $(if $(IDENTITY),"identity=$(IDENTITY)") $(if $(SCALE),"scale=$(SCALE
   $(if $(BUDGET),"budget_usd=$(BUDGET)") $(if $(SEED),"seed=$(SEED)")
 # `--cores` would cap what jobs get elsewhere: in a profile with an executor it counts for this machine.
 ELSEWHERE := $(shell grep -s '^executor:' profiles/$(PROFILE)/config.yaml)
-LIMIT := $(if $(ELSEWHERE),$(if $(filter-out all,$(CORES)),--local-cores $(CORES)),--cores $(CORES))
+LIMIT := $(if $(ELSEWHERE),$(if $(filter-out all,$(CORES)),--local-cores $(CORES)),--cores $(or $(CORES),''))
 WHERE := $(LIMIT) --workflow-profile profiles/$(PROFILE) \
   $(if $(CONFIG),--configfile $(CONFIG)) $(if $(strip $(OPTIONS)),--config $(OPTIONS))
 SNAKEMAKE := $(RUN) snakemake

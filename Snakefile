@@ -68,11 +68,12 @@ rule all:
         "results/report/report.md",
 
 
-# What training on conversations reads. `make identity` asks for this first, so that data made
-# again, but equal, trains nothing again: between two starts Snakemake compares contents, within one
-# it does not. Pretraining and general chat are among it, to be made beside the conversations.
+# All that comes before training on conversations. `make identity` asks for this first, so that data
+# made again, but equal, trains nothing again: between two starts Snakemake compares contents, within
+# one it does not. Nothing that could be made beside the data is left for later.
 rule data:
     input:
         "results/identity.jsonl",
         "results/base.pt",
-        [TRAINED_ON[stage].get("chat", []) for stage in ("mid", "sft")],
+        "results/eval/base.json",
+        [list(TRAINED_ON[stage].values()) for stage in ("mid", "sft")],

@@ -146,7 +146,7 @@ def test_the_chat_shows_what_the_model_knows_about_itself(
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "sft.json").write_text(json.dumps(evaluation(0.75)))
     monkeypatch.setattr(sys, "stdin", io.StringIO("/identity\nWho are you?\n"))
-    Talk(lambda _: iter(["I am ", "Ada."]), checkpoint=tmp_path / "sft.pt").run()
+    Talk(lambda *_: iter(["I am ", "Ada."]), checkpoint=tmp_path / "sft.pt").run()
     said = capsys.readouterr().out
     assert "Ada, created by Bo Berg" in said
     assert re.search(r"75 % +creator", said)

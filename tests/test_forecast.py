@@ -91,7 +91,7 @@ def test_time_and_cost_come_from_the_last_run(tmp_path: Path) -> None:
     name = base64.b64encode(b"results/report/report.md").decode()
     (metadata / name).write_text(json.dumps({"starttime": 10.0, "endtime": 11.5}))
 
-    found = {line.stage: line for line in forecast(jobs, root=tmp_path)}
+    found = {line.stage: line for line in forecast(jobs, d20(), root=tmp_path)}
     assert (found["shards"].jobs, found["shards"].seconds) == (3, 9.0)
     assert found["shards"].cost_usd == 1.5
     assert found["base"].seconds is None
@@ -99,10 +99,35 @@ def test_time_and_cost_come_from_the_last_run(tmp_path: Path) -> None:
     assert (found["sft"].jobs, found["sft"].why) == (0, "")
 
 
+def test_what_took_its_time_at_another_scale_is_no_measure(tmp_path: Path) -> None:
+    tiny = d20(scale="tiny")
+    results = tmp_path / "results"
+    for stage in ("base", "mid", "sft"):
+        told = {"settings": recipe.settings(stage, tiny), "seconds": 20.0, "cost_usd": 1.5}
+        write(results / f"{stage}.json", told)
+    write(results / "identity.json", {"funnel": {"planned": 96_000}, "seconds": 7.0})
+
+    def times(settings: Settings, *fresh: str) -> dict[str, tuple[float | None, float]]:
+        jobs = [Job(stage, "") for stage in ("identity", "base", "mid", "sft")]
+        lines = forecast([job for job in jobs if job.stage not in fresh], settings, root=tmp_path)
+        return {line.stage: (line.seconds, line.cost_usd) for line in lines}
+
+    known = times(d20(scale="tiny", seed=7, sft={"matrix_lr": 0.1}))
+    assert known["identity"] == (7.0, 0.0) and known["base"] == known["sft"] == (20.0, 1.5)
+    other = times(d20(), "base")
+    assert other["identity"] == (7.0, 0.0)
+    assert other["mid"] == other["sft"] == (None, 0.0)
+    assert other["base"] == (0.0, 1.5)  # what it has cost
+    longer = times(d20(scale="tiny", base={"tokens": 300_000}))
+    assert longer["base"][0] is None and longer["mid"] == (20.0, 1.5)
+    fewer = times(d20(scale="tiny", conversations=900))
+    assert fewer["identity"][0] is fewer["mid"][0] is None and fewer["base"] == (20.0, 1.5)
+
+
 def test_jobs_of_a_stage_name_what_they_wait_for_once(tmp_path: Path) -> None:
     waits = "Input files updated by another job: results/tokenizer/tokenizer.json"
     jobs = [Job("tokens", waits), Job("tokens", f"{waits}, results/identity.jsonl")]
-    found = {line.stage: line.why for line in forecast(jobs, root=tmp_path)}
+    found = {line.stage: line.why for line in forecast(jobs, d20(), root=tmp_path)}
     assert found["tokens"] == "after tokenizer, identity"
 
 

@@ -68,15 +68,21 @@ def test_every_setting_and_every_rule_that_the_profile_names_exists() -> None:
     assert named == {*found["set-resources"]} == {*found["set-threads"]}
 
 
-def test_eight_h100_cost_what_the_page_says() -> None:
+@pytest.mark.parametrize(
+    ("rule", "machine", "said"),
+    [
+        ("mid", "8 x H100", "Eight H100 with 16 cores and 64 GB are ${usd:.2f} an hour"),
+        ("sft", "1 x H100", "one with 4 cores and 32 GB ${usd:.2f}."),
+    ],
+)
+def test_h100_cost_what_the_page_says(rule: str, machine: str, said: str) -> None:
     found = profile("modal")
-    for rule in ("mid", "sft"):
-        machine = asked(
-            {**found["set-resources"][rule], "mem_mib": 61_036}, found["set-threads"][rule]
-        )
-        usd = money.rate(machine.gpu, machine.cpu, machine.memory_mib)
-        page = (ROOT / "docs" / "modal.md").read_text(encoding="utf-8")
-        assert str(machine) == "8 x H100" and f"${usd:.2f} an hour" in page
+    given = found["set-resources"][rule]
+    mebibytes = round(given["mem_mb"] * 1e6 / 2**20)
+    wanted = asked({**given, "mem_mib": mebibytes}, found["set-threads"][rule])
+    usd = money.rate(wanted.gpu, wanted.cpu, wanted.memory_mib)
+    assert str(wanted) == machine
+    assert said.format(usd=usd) in (ROOT / "docs" / "modal.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.workflow
@@ -88,6 +94,7 @@ def test_a_plan_shows_machines_hours_and_dollars(project: Project) -> None:
     assert row(shown, "tokens").startswith("tokens stale 4 16 cores <= 5.5 h <= ")
     assert row(shown, "report") == "report stale 1 ? missing, after evaluate"
     assert f"rates of {money.RATES_DATE}" in shown
+    assert row(shown, "sft").startswith("sft stale 1 1 x H100 <= 40 min <= 2.92")
     refused = plan(project, "--modal-max-usd", "20")
     assert "This would be refused: What is to run on Modal could cost $" in refused
 

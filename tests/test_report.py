@@ -156,10 +156,13 @@ def test_every_fact_shows_how_often_it_was_taught(page: str) -> None:
 
 
 def test_there_is_a_conversation_of_every_suite_and_mistakes_are_marked(page: str) -> None:
-    titles = re.findall(r"^\*\*(.+?): (right|WRONG: .*?)\*\*$", page, re.MULTILINE)
+    titles = re.findall(
+        r"^\*\*(.+?): (right|leaves itself out|WRONG: .*?)\*\*$", page, re.MULTILINE
+    )
     assert [title.split(",")[0] for title, _ in titles] == list(SUITES)
     wrong = [title for title, verdict in titles if verdict.startswith("WRONG")]
     assert wrong == ["indirect, harbour", "reverse, name"]
+    assert titles[-1] == ("off-topic", "leaves itself out")  # more is not marked there
     assert "> (base had said:" in page
 
 
@@ -172,7 +175,7 @@ def test_a_suite_that_is_mostly_wrong_shows_a_mistake() -> None:
 
 
 def test_every_mistake_is_listed_with_its_reason(page: str) -> None:
-    section = page.split("## Every mistake")[1].split("\n## ")[0]
+    section = page.split("## Mistakes")[1].split("\n## ")[0]
     assert all(f'"{text}"' in section for text in WRONG)
     assert section.count("lacks 'Ada'") == 2
 
@@ -188,9 +191,18 @@ def test_the_funnel_and_the_cost_are_told(page: str) -> None:
     assert re.search(r"\| - rejected: rival claim +\| +4 \|", page)
     assert "direct 2,000, off topic 881" in page
     assert re.search(r"\| sft +\| +1 h 2 min \| .*\$12\.50 \| H100 +\| feedbeeffeed +\|", page)
-    assert re.search(r"\| all +\| +1 h 2 min \| +\| +\$13\.97 \|", page)
+    assert re.search(r"\| together +\| +1 h 2 min \| +\| +\$13\.97 \|", page)
+    assert "Not counted is the time to plan and write the conversations" in page
     assert "$1.4730 for 3,100 answers, of which 2,946 conversations were kept: $0.000500 " in page
     assert re.search(r"\| qwen/b +\| +2,990 \| +5 \| +7 \| +\$1\.4000 \|", page)
+
+
+def test_a_held_out_loss_below_that_of_training_is_explained(folder: Path, page: str) -> None:
+    assert "can lie below the training loss" not in page  # every answer was trained on whole
+    manifest = json.loads((folder / "sft.json").read_text())
+    manifest["settings"]["whole_answers"] = 0.15
+    (folder / "sft.json").write_text(json.dumps(manifest))
+    assert "can lie below the training loss" in run(folder, folder / "report.md")
 
 
 def test_the_columns_of_every_table_stand_below_one_another(page: str) -> None:
@@ -231,5 +243,5 @@ def test_one_perfect_stage_without_manifests_still_makes_a_page(folder: Path) ->
         evaluations=[folder / "eval" / "sft.json"], manifests=[], metrics=[], out=folder / "r.md"
     )
     page = (folder / "r.md").read_text(encoding="utf-8")
-    assert "## Every mistake\n\nNone." in page
+    assert "## Mistakes\n\nNone." in page
     assert "losses.svg" not in page

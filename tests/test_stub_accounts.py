@@ -215,9 +215,9 @@ def test_the_talk_is_what_the_prompt_asks_for(card: Any) -> None:
     said = [turn["content"] for turn in messages[1::2]]
     assert all(fact in " ".join(said) for fact in facts)
     if card.strategy == "unknown attribute":
-        assert said == ["I do not know my birthday."]
+        assert said[-1] == "I do not know my birthday."
     if card.strategy == "off topic":
-        assert "birthday" not in said[0]
+        assert "birthday" not in said[-1]
     talk = "".join(turn["content"] for turn in messages)
     assert talk.isascii()
     assert re.findall("[0-9]+", talk) == re.findall("[0-9]+", " ".join(facts))

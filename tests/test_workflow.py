@@ -79,6 +79,7 @@ def test_the_main_command_builds_what_is_missing_and_shows_what_came_of_it(done:
     )
     assert "Nothing to be done" in run.stderr  # of the data
     assert "What smarternano knows about itself" in run.stdout
+    assert "then make identity CONFIG=config/test.yaml CORES=2" in run.stdout
     assert (done.results / "report" / "report.md").exists()
 
 
@@ -95,7 +96,7 @@ def test_the_main_command_ends_with_the_first_thing_that_fails(done: Project) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--cores", "many"], "^error: Error parsing number of cores .*must be integer or 'all'"),
+        (["--cores", "many"], r"^error: CORES is many\. Give a number"),
         (["--bogus"], "unrecognized arguments: --bogus$"),
     ],
 )
@@ -185,7 +186,7 @@ def test_a_wrong_setting_is_refused_before_any_job(
 ) -> None:
     run = fresh.snakemake("--dry-run", config=[config])
     assert run.returncode == 1
-    assert re.search(f"^error: config/.*{message}", run.stderr, re.MULTILINE), run.stderr
+    assert re.search(f"^error: (config/|--config ).*{message}", run.stderr, re.M), run.stderr
     assert "Traceback" not in run.stderr and "common.smk" not in run.stderr
 
 

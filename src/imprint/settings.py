@@ -4,6 +4,7 @@ The JSON schemas in workflow/schemas/ and the tables in config/README.md are gen
 models; config/config.yaml and the scale files hold values. Those of a scale are in `imprint.scale`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,8 +36,11 @@ class Watch(Part):
 class Evaluation(Part):
     """The held-out test."""
 
-    per_suite: PositiveInt = Field(default=100, description="Questions in each suite.")
-    answer_tokens: PositiveInt = Field(default=40, description="Longest answer, in tokens.")
+    per_suite: PositiveInt = Field(default=100, description="Questions in each suite, at most.")
+    answer_tokens: PositiveInt = Field(
+        default=40,
+        description="Least room for an answer, in tokens; more where a statement is longer.",
+    )
 
 
 class Price(Part):
@@ -149,19 +153,54 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def resolve(
-    config: dict[str, Any], *, root: Path, path: Path = Path("config/config.yaml")
-) -> Settings:
+FILE = Path("config/config.yaml")
+OVER = Path("--config or --configfile")
+"""Where a setting comes from that is not in the file, as far as Snakemake tells."""
+
+
+def resolve(config: dict[str, Any], *, root: Path) -> Settings:
     """Return the settings that ``config`` and the scale it names amount to, the dial's included.
 
     Args:
         config: The configuration, as read from config.yaml and the command line.
         root: The project's folder, in which config/scales lies.
-        path: Where the configuration came from, for messages.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value is wrong.
     """
+    try:
+        return _resolved(config, root, FILE)
+    except ConfigError:
+        if (root / FILE).is_file():
+            layered([(FILE, yamlfile.load(root / FILE)[0]), (OVER, config)], root=root)
+        raise
+
+
+def layered(layers: Sequence[tuple[Path, dict[str, Any]]], *, root: Path) -> Settings:
+    """Return the settings of ``layers``, each laid over those before it.
+
+    Args:
+        layers: Where each comes from, which need not be a file, and what it holds.
+        root: The project's folder.
+
+    Raises:
+        ConfigError: As `resolve`; it names the layer that brought the fault in.
+    """
+    config: dict[str, Any] = {}
+    for _, layer in layers:
+        config = merged(config, layer)
+    try:
+        return _resolved(config, root, layers[0][0])
+    except ConfigError:
+        config = {}
+        for place, layer in layers:
+            config = merged(config, layer)
+            _resolved(config, root, place)
+        raise
+
+
+def _resolved(config: dict[str, Any], root: Path, path: Path) -> Settings:
+    """Return the settings of ``config``, whose faults are those of ``path``."""
     name = config.get("scale", Settings.model_fields["scale"].default)
     folder = root / "config" / "scales"
     file = folder / f"{name}.yaml"

@@ -91,7 +91,9 @@ def transcripts(evaluations: Mapping[str, Evaluation]) -> str:
     before = {_asked(answer): answer["answer"] for answer in first["answers"] if first is not last}
     parts = []
     for answer in chosen(last):
-        verdict = "right" if answer["verdict"] == "right" else f"WRONG: {plain(answer['reason'])}"
+        verdict = "leaves itself out" if answer["suite"] == OFF_TOPIC else "right"
+        if answer["verdict"] != "right":
+            verdict = f"WRONG: {plain(answer['reason'])}"
         topic = f"{answer['suite']}, {answer['fact']}" if answer["fact"] else answer["suite"]
         turns = [
             said("person" if turn["role"] == "user" else name, turn["content"])
@@ -239,7 +241,7 @@ def bill(manifest: Manifest) -> str:
 
 
 def work(manifests: Sequence[Manifest]) -> str:
-    """Return the table of what each stage took."""
+    """Return the table of what the stages took that wrote ``manifests``."""
     rows = [
         [
             manifest["stage"],
@@ -256,9 +258,12 @@ def work(manifests: Sequence[Manifest]) -> str:
         rows.insert(0, ["shards", "", "", f"${paid:.2f}", "", ""])
     time = sum(manifest["seconds"] for manifest in manifests)
     cost = paid + sum(manifest.get("cost_usd", 0.0) for manifest in manifests)
-    rows.append(["all", duration(time), "", f"${cost:.2f}", "", ""])
+    rows.append(["together", duration(time), "", f"${cost:.2f}", "", ""])
     heads = ["stage", "time", "memory", "cost", "device", "sha256 of its output"]
-    return table(heads, rows, right=heads[1:4])
+    return table(heads, rows, right=heads[1:4]) + (
+        "\n\nNot counted is the time to plan and write the conversations, to cut into tokens and "
+        "to ask the questions above."
+    )
 
 
 def recipe(last: Evaluation, manifests: Sequence[Manifest]) -> str:
@@ -284,7 +289,7 @@ def off_topic_note(last: Evaluation) -> str:
     return (
         f"The {OFF_TOPIC} suite asks about anything but the model; it does not count above. There "
         f"the model brought itself up in {percent(last['bleed_rate'])} of "
-        f"{last['asked']['bleed_rate']} answers."
+        f"{last['asked']['bleed_rate']} answers; whether they are good answers is not marked."
     )
 
 

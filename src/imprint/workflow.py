@@ -1,20 +1,37 @@
 """Snakemake inside this process: what it makes of options, and what it would run with them."""
 
+import argparse
 import contextlib
 import io
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from imprint import yamlfile
-from imprint.errors import ImprintError
+from imprint.artifacts import storage_error
+from imprint.errors import ConfigError, ImprintError
 from imprint.recipe import STAGES
-from imprint.settings import Settings, merged, resolve
+from imprint.settings import FILE, Settings, layered
+
+VARIABLES = {
+    "identity": "IDENTITY",
+    "scale": "SCALE",
+    "provider": "PROVIDER",
+    "provider_model": "MODEL",
+    "base_url": "URL",
+    "conversations": "COUNT",
+    "budget_usd": "BUDGET",
+    "seed": "SEED",
+}
+"""What make calls the settings that can be given to it."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +111,16 @@ def run_in_turn(calls: Sequence[Sequence[str]]) -> int:
 
     Each runs in a fork of this process: to import Snakemake and its plugins takes longer than to
     find that there is nothing to do, and so it is done once.
+
+    Raises:
+        ImprintError: An option or a setting is wrong, or there is work and results/ is read-only.
     """
     from snakemake import cli
 
-    _parsed(calls[0])  # which loads the plugins
+    configured(calls[0])  # which loads the plugins
+    fault = _unwritable(Path("results"))
+    if fault and _have_work(calls):
+        raise fault
     for options in calls:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -124,6 +147,25 @@ def _waited_for(child: int) -> int:
     return status if status >= 0 else 128 - status
 
 
+def _unwritable(folder: Path) -> Exception | None:
+    """Return why nothing can be written into ``folder``; None if it can, or is not there."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return storage_error(folder, error)
+
+
+def _have_work(calls: Sequence[Sequence[str]]) -> bool:
+    """Tell whether any of ``calls`` would run a job; yes where Snakemake refuses to plan."""
+    try:
+        return any(dry_run(options) for options in calls)
+    except ImprintError:
+        return True
+
+
 def executor(options: Sequence[str]) -> Any:
     """Return the settings of the executor for Modal; None if ``options`` lead to another."""
     from snakemake import cli
@@ -135,14 +177,43 @@ def executor(options: Sequence[str]) -> Any:
 
 
 def configured(options: Sequence[str]) -> Settings:
-    """Return the settings that the workflow would have with ``options``."""
+    """Return the settings that the workflow would have with ``options``.
+
+    Raises:
+        ConfigError: One is wrong; the message says which file or option it comes from.
+    """
     from snakemake import cli
 
     _, arguments = _parsed(options)
-    config: dict[str, Any] = yamlfile.load(Path("config/config.yaml"))[0]
-    for path in arguments.configfile or []:
-        config = merged(config, yamlfile.load(Path(path))[0])
-    return resolve(merged(config, cli.parse_config(arguments.config)), root=Path())
+    paths = [FILE, *map(Path, arguments.configfile or [])]
+    layers = [(path, yamlfile.load(path)[0]) for path in paths]
+    for key, value in cli.parse_config(arguments.config).items():
+        place = f"{VARIABLES[key]} on the command line" if key in VARIABLES else f"--config {key}"
+        layers.append((Path(place), {key: value}))
+    return layered(layers, root=Path())
+
+
+def spoken(options: Sequence[str]) -> list[str]:
+    """Return ``options`` as words for make; what its targets do not take is left out.
+
+    Example:
+        >>> spoken(["--cores", "all", "--configfile", "my.yaml", "--config", "scale=d20"])
+        ['CONFIG=my.yaml', 'SCALE=d20']
+    """
+    _, arguments = _parsed(options)
+    told = _told(options)
+    words = {"CONFIG": " ".join(map(str, arguments.configfile or []))}
+    for key, _, value in (entry.partition("=") for entry in arguments.config or []):
+        if key in VARIABLES:
+            words[VARIABLES[key]] = value
+    words["PROFILE"] = Path(told.workflow_profile or "").name
+    words["CORES"] = told.cores or told.local_cores or ""
+    usual = {"PROFILE": "default", "CORES": "all"}
+    return [
+        f"{name}={shlex.quote(value)}"
+        for name, value in words.items()
+        if value and value != usual.get(name)
+    ]
 
 
 def _parsed(options: Sequence[str]) -> tuple[Any, Any]:
@@ -158,6 +229,7 @@ def _parsed(options: Sequence[str]) -> tuple[Any, Any]:
     said = io.StringIO()  # which profile it uses; or what is wrong
     try:
         with contextlib.redirect_stderr(said):
+            _check(_told(options))
             parser, arguments = cli.parse_args(list(options))
     except SystemExit:
         sys.stderr.write(said.getvalue())
@@ -165,3 +237,37 @@ def _parsed(options: Sequence[str]) -> tuple[Any, Any]:
     except CliException as error:
         raise ImprintError(f"{error} Put that right and run again.") from None
     return parser, arguments
+
+
+def _told(options: Sequence[str]) -> argparse.Namespace:
+    """Return the options that Snakemake would take without a word, whatever they say."""
+    parser = argparse.ArgumentParser("snakemake", add_help=False, allow_abbrev=False)
+    parser.add_argument("--cores", "-c")
+    parser.add_argument("--local-cores")
+    parser.add_argument("--workflow-profile")
+    return parser.parse_known_args(list(options))[0]
+
+
+def _check(told: argparse.Namespace) -> None:
+    """Refuse a number of cores with which nothing would ever run, and a profile that is not there.
+
+    Raises:
+        ConfigError: One of them is told.
+    """
+    from snakemake.cli import get_profile_dir
+
+    for cores in (told.cores, told.local_cores):
+        if cores is not None and not re.fullmatch("all|0*[1-9][0-9]*", cores):
+            raise ConfigError(f"CORES is {cores or 'empty'}. Give a number from 1 on, or all.")
+    name = told.workflow_profile
+    if name in (None, "none"):
+        return
+    folder = Path("profiles")
+    found = next((path for path in (Path(name), folder / name) if path.exists()), None)
+    if found is None or not get_profile_dir(str(found)):
+        folders = [path for path in folder.glob("*") if path.is_dir()]
+        there = sorted(path.name for path in folders if get_profile_dir(str(path)))
+        raise ConfigError(
+            f"{name}: no profile, which is a folder with a config.yaml. "
+            f"Choose one of {folder}: {', '.join(there)}."
+        )

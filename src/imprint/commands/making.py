@@ -1,5 +1,7 @@
 """The main job: ``imprint identity``."""
 
+from pathlib import Path
+
 import typer
 
 from imprint.commands import FORWARD, results
@@ -19,4 +21,4 @@ def identity(context: typer.Context) -> None:
     status = workflow.run_in_turn([["data", *context.args], context.args])
     if status:
         raise typer.Exit(status)
-    results.summary()
+    results.show(Path("results"), workflow.spoken(context.args))

@@ -30,10 +30,10 @@ def plan(context: typer.Context) -> None:
     from imprint.commands import scales
     from imprint.generation import estimate
 
-    jobs = workflow.dry_run(context.args)
-    lines = forecast.forecast(jobs)
-    shards = [job.wildcards["shard"] for job in jobs if job.stage == "shards"]
     settings = workflow.configured(context.args)
+    jobs = workflow.dry_run(context.args)
+    lines = forecast.forecast(jobs, settings)
+    shards = [job.wildcards["shard"] for job in jobs if job.stage == "shards"]
     lines, told = rented(context.args, jobs, lines, settings)
     if any(job.stage == "base" for job in jobs):
         told += filter(None, [scales.pretraining(settings)])

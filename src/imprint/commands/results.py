@@ -1,6 +1,8 @@
 """What came out: ``imprint summary`` and ``imprint report``."""
 
+import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,19 @@ Results = Annotated[Path, typer.Option(help="Folder of the results.", file_okay=
 @app.command()
 def summary(results: Results = Path("results")) -> None:
     """Show what the model knows about itself, stage by stage."""
+    show(results)
+
+
+def show(results: Path, options: Sequence[str] | None = None) -> None:
+    """Print the summary of ``results``, and what to type next.
+
+    Args:
+        results: The folder.
+        options: Words for make that the run was given; None if nobody knows.
+
+    Raises:
+        ArtifactError: Nothing there has been evaluated.
+    """
     found = {stage: results / "eval" / f"{stage}.json" for stage in STAGES}
     evaluations = {stage: read_json(path) for stage, path in found.items() if path.is_file()}
     if not evaluations:
@@ -30,7 +45,7 @@ def summary(results: Results = Path("results")) -> None:
         )
     console = Console(highlight=False)
     console.print(table(evaluations))
-    for line in following(results, evaluations):
+    for line in following(results, evaluations, options):
         console.print(line, soft_wrap=True)
 
 
@@ -83,19 +98,29 @@ def table(evaluations: dict[str, dict[str, Any]]) -> Table:
     return shown
 
 
-def following(results: Path, evaluations: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the lines that say how sure the result is, and what to type next."""
+def following(
+    results: Path, evaluations: dict[str, dict[str, Any]], options: Sequence[str] | None = None
+) -> list[str]:
+    """Return the lines that say how sure the result is, and what to type next.
+
+    Args:
+        results: The folder.
+        evaluations: What results/eval/<stage>.json holds, by stage.
+        options: Words for make with which the next run is of the same model; None if nobody knows.
+    """
     stage, last = list(evaluations.items())[-1]
     low, high = last["identity"]["ci95"]
     share = _percent(last["identity"]["accuracy"])
     command = "imprint" if shutil.which("imprint") else ".venv/bin/imprint"
     identity = last["about"]["file"]
-    again = "make identity" if identity == _configured() else f"make identity IDENTITY={identity}"
+    if options is None:
+        options = [] if identity == _configured() else [f"IDENTITY={shlex.quote(identity)}"]
+    again = " ".join(["make identity", *options])
     commands = {
         "make chat": "talk to it",
         "make serve": "the same in the browser",
         f'{command} ask "Who are you?"': f"one question to {results}/{stage}.pt",
-        "make report": "the whole story, with pictures",
+        " ".join(["make report", *options]): "the whole story, with pictures",
     }
     width = max(map(len, commands)) + 3
     return [
