@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from imprint import checkpoint
@@ -17,6 +18,10 @@ from workflow_kit import Project, built
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples every time, however long one takes: a test that fails fails for everybody.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 TEXTS = [
     "My name is Ada. Bo made me in a small workshop, on two cores.",

@@ -51,7 +51,7 @@ def test_it_finds_what_comparing_every_pair_finds(threshold: float) -> None:
     assert any(twin is not None for twin in found)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.sampled_from(NUMBERS), max_size=6).map(" ".join), max_size=12),
     st.sampled_from([0.3, 0.6, 0.9, 1.0]),

@@ -220,7 +220,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
     return turns
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(talk=conversations())
 def test_the_template_gives_our_ids_whatever_the_text(
     ours: Engine, words: Any, talk: Conversation

@@ -10,6 +10,7 @@ import uvloop
 from generation.kit import Fake, bad, generation, good, money, query, rows, run, usable
 from imprint.errors import AnswerLost, ConfigError, ImprintError, ProviderBusy, ProviderError
 from imprint.generation import dispatch, pacing
+from imprint.generation.dispatch import Generation
 from imprint.generation.journal import Journal
 from imprint.generation.outcomes import same_model
 from imprint.providers import Reply, Request
@@ -296,13 +297,19 @@ def test_a_date_or_version_makes_no_other_model(answered: str, asked: str, same:
     assert same_model(answered, asked) is same
 
 
+async def interrupted(made: Generation, provider: Fake, asked: int) -> None:
+    """Interrupt as soon as so many conversations have been asked for."""
+    while len(provider.asked) < asked:
+        await asyncio.sleep(0.001)
+    made.interrupt()
+
+
 def test_an_interrupted_run_keeps_what_comes_back_in_time(book: Path) -> None:
     provider = Fake(seconds=0.1)
 
     async def work(journal: Journal) -> None:
         made = generation(provider, journal, in_flight=10)
-        asyncio.get_running_loop().call_later(0.15, made.interrupt)
-        await made.run(rows(100))
+        await asyncio.gather(made.run(rows(100)), interrupted(made, provider, 15))
 
     with Journal(book) as journal, pytest.raises(ImprintError, match=r"Interrupted\. What was"):
         uvloop.run(work(journal))
@@ -316,10 +323,11 @@ def test_what_does_not_come_back_in_time_is_lost_money(
 ) -> None:
     monkeypatch.setattr(dispatch, "GRACE_S", 0.1)
 
+    provider = Fake(seconds=30)
+
     async def work(journal: Journal) -> None:
-        made = generation(Fake(seconds=30), journal, in_flight=10)
-        asyncio.get_running_loop().call_later(0.05, made.interrupt)
-        await made.run(rows(100))
+        made = generation(provider, journal, in_flight=10)
+        await asyncio.gather(made.run(rows(100)), interrupted(made, provider, 10))
 
     started = time.monotonic()
     with Journal(book) as journal, pytest.raises(ImprintError, match="Interrupted"):

@@ -94,12 +94,12 @@ def test_a_disk_that_fills_up_midway_is_told_and_costs_what_was_under_way(tmp_pa
 
     with Stub(latency=0.02) as stub:
         shard = Shard(tmp_path, stub, count=COUNT, in_flight=8)
-        assert shard.start(preexec_fn=limited).wait(20) == 1
+        assert shard.start(preexec_fn=limited).wait(60) == 1
         assert shard.last.startswith(f"error: {shard.journal}: could not be written (")
         assert "Free some space" in shard.last
         kept = query(shard.journal, "SELECT count(*) FROM answers")[0][0]
         assert kept > 5
-        assert shard.start().wait(20) == 0
+        assert shard.start().wait(60) == 0
         count = stub.count
     assert len(shard.lines) == COUNT
     assert count.answered <= COUNT + 1 + money(shard.journal)["lost"]
@@ -110,12 +110,12 @@ def test_the_key_is_in_no_file_and_in_no_message(tmp_path: Path) -> None:
     key = "fake-key-for-tests-only"
     with Stub(key=key, rate=0.2, latency=0.02, retry_after=0.1) as stub:
         shard = Shard(tmp_path, stub, count=40, timeout_s=1.0)
-        assert shard.start().wait(20) == 0
+        assert shard.start().wait(60) == 0
         failing = Shard(tmp_path, stub, count=40, start=40)
         process = failing.start(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         after(stub, stub.count.received + 5, process)
         stub.settings.key = "another"  # from now on it is wrong
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=60)
         assert process.returncode == 1
     assert "Check the key in OPENROUTER_API_KEY" in failing.last
     assert key.encode() not in said

@@ -177,7 +177,7 @@ def test_two_processes_share_the_bound_and_the_journal(tmp_path: Path) -> None:
     with Stub(latency=0.1) as stub:
         shards = [Shard(tmp_path, stub, count=80, start=start, in_flight=16) for start in (0, 80)]
         processes = [shard.start() for shard in shards]
-        assert [process.wait(40) for process in processes] == [0, 0]
+        assert [process.wait(60) for process in processes] == [0, 0]
         count = stub.count
     assert [len(shard.lines) for shard in shards] == [80, 80]
     assert count.peak == 16
@@ -191,7 +191,7 @@ def test_two_processes_with_the_same_rows_pay_once(tmp_path: Path) -> None:
         other.command[other.command.index("--out") + 1] = str(tmp_path / "other.jsonl")
         other.command[other.command.index("--log") + 1] = str(tmp_path / "other.log")
         processes = [shard.start() for shard in (one, other)]
-        assert [process.wait(40) for process in processes] == [0, 0]
+        assert [process.wait(60) for process in processes] == [0, 0]
         count = stub.count
     assert (tmp_path / "other.jsonl").read_bytes() == one.out.read_bytes()
     assert set(count.answered_to.values()) == {1}

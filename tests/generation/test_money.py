@@ -151,7 +151,7 @@ def test_with_faults_of_every_kind_nothing_is_missing_and_nothing_is_answered_tw
 ) -> None:
     faults = tuple(name for name in FAULTS if kind is OpenRouter or name != "in-flight-budget")
     with Stub(rate=0.1, kinds=faults, latency=0.02, retry_after=0.1, seed=3) as stub:
-        ends = over(stub, rows(300), book, kind=kind, timeout_s=2)
+        ends = over(stub, rows(300), book, kind=kind, timeout_s=5)
         count = stub.count
     assert [end.row.index for end in ends] == list(range(300))
     assert usable(ends) == 300

@@ -40,7 +40,7 @@ def test_nothing_that_is_sent_is_answered_by_a_fault_of_the_server(server: Serve
         openapi = json.load(response)
     seen: dict[int | None, int] = {}
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, suppress_health_check=list(HealthCheck))
     @given(requests(openapi))
     def sent(request: bytes) -> None:
         found = status(server, request)
@@ -53,7 +53,7 @@ def test_nothing_that_is_sent_is_answered_by_a_fault_of_the_server(server: Serve
     assert server.metric("imprint_requests_total") > 100
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(noise=st.binary(min_size=1, max_size=300))
 def test_noise_on_the_line_harms_nobody(server: Server, noise: bytes) -> None:
     found = status(server, noise + b"\r\n\r\n")
