@@ -1,11 +1,13 @@
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from imprint import checkpoint, decoding
-from imprint.decoding import Batch, Calm, Request, choose, sample
+from imprint.decoding import Batch, Calm, Request, choose, heavy, sample
 from imprint.dice import Dice
 from imprint.engine import Engine
 from imprint.errors import ArtifactError
@@ -47,7 +49,7 @@ def naive(engine: Engine, conversation: Conversation, *, tokens: int) -> list[in
     """Greedy decoding without a cache: the whole row again for every token."""
     ids = engine.tokenizer.prompt(conversation)
     said: list[int] = []
-    with Calm(engine.inference, 1):
+    with Calm():
         while len(said) < tokens:
             token = int(engine.model(torch.tensor([ids + said]))[0, -1].argmax())
             if token in engine.stop:
@@ -271,17 +273,52 @@ def test_an_answer_ends_before_a_stop_string(
     assert len(words.decode(tokens[:-1])) < max(1, len(text)), "no token that begins behind the end"
 
 
-def test_a_small_model_leaves_the_number_of_threads_as_it_was(engine: Engine) -> None:
+@pytest.fixture
+def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        with Calm(engine.inference, 64):
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_what_is_calm_ends_with_the_outermost_and_leaves_the_threads_as_they_were() -> None:
+    calm = Calm()
+    with pytest.raises(KeyError), calm:
+        calm.take(many=False)
+        with pytest.raises(ValueError), calm:
             assert torch.get_num_threads() == 1
-        with Calm(engine.inference, 10_000):
+            calm.take(many=True)
             assert torch.get_num_threads() == 2
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+            calm.take(many=False)
+            raise ValueError
+        assert torch.get_num_threads() == 1
+        assert torch.is_inference_mode_enabled()
+        raise KeyError
+    assert torch.get_num_threads() == 2
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_small_model_is_asked_with_one_thread_at_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not heavy(engine.inference, 64)
+    assert heavy(engine.inference, 10_000)
+    batch, seen = engine.batch(), set()
+    decode = engine.inference.decode
+
+    def decoded(*given: Any) -> Any:
+        seen.add(torch.get_num_threads())
+        return decode(*given)
+
+    monkeypatch.setattr(engine.inference, "decode", decoded)
+    monkeypatch.setattr(engine.inference, "paces", {})
+    [prompt] = engine.prompts([MANY[0]], max_tokens=4)
+    batch.join(engine.request(prompt, max_tokens=4))
+    batch.step()
+    assert seen == {1}
+    assert torch.get_num_threads() == 2
 
 
 def test_dice_with_the_same_seed_fall_the_same(engine: Engine) -> None:

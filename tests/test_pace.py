@@ -41,8 +41,15 @@ def test_what_becomes_faster_is_found() -> None:
 
 def test_one_disturbed_step_decides_nothing() -> None:
     pace = Pace(many=False)
-    steps(pace, 4, one=1, many=2)
+    steps(pace, 8, one=1, many=2)
     assert pace.many, "a trial"
     for seconds in (2, 0.1, 2, 2):
         pace.took(seconds)
     assert not pace.many
+
+
+def test_first_steps_that_are_slow_decide_nothing() -> None:
+    pace = Pace(many=False)
+    steps(pace, 4, one=9, many=9)
+    assert not pace.many
+    assert steps(pace, 1000, one=1, many=2)[True] < 40

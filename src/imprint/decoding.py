@@ -32,29 +32,34 @@ class Calm:
     """Calculate without gradients, and on a CPU with one thread where there is little to do.
 
     Threads that do little mostly wait for each other: 440 answers of a model of 2 M parameters take
-    1 s with one thread, or 2 s where other work goes on; with two threads 5 to 40 s then. Steps
-    that come again and again have a ``pace``, which finds out what is best.
+    1 s with one thread, or 2 s where other work goes on; with two threads 5 to 40 s then.
 
-    A class: as a generator it would take a fiftieth more of a step of one row.
+    To enter it takes a twentieth of a step of one row. So whoever takes many steps does that once:
+    inside, it may be entered again. One thread at a time may use it.
     """
 
-    def __init__(self, inference: Inference, tokens: int, pace: Pace | None = None) -> None:
-        self.many = heavy(inference, tokens) if pace is None else pace.many
-        self.pace = pace
+    def __init__(self) -> None:
+        self._inside = 0
 
     def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        if not self.many:
-            torch.set_num_threads(1)
-        self.mode = torch.inference_mode()
-        self.started = time.perf_counter()
-        self.mode.__enter__()
+        if not self._inside:
+            self._threads = self._wanted = torch.get_num_threads()
+            self._mode = torch.inference_mode()
+            self._mode.__enter__()
+        self._inside += 1
 
     def __exit__(self, *raised: object) -> None:
-        self.mode.__exit__(*raised)
-        if self.pace is not None:
-            self.pace.took(time.perf_counter() - self.started)
-        torch.set_num_threads(self.threads)
+        self._inside -= 1
+        if not self._inside:
+            self._mode.__exit__(*raised)
+            torch.set_num_threads(self._threads)
+
+    def take(self, *, many: bool) -> None:
+        """Calculate with all threads that there were outside, or with one."""
+        wanted = self._threads if many else 1
+        if wanted != self._wanted:
+            torch.set_num_threads(wanted)
+            self._wanted = wanted
 
 
 def heavy(inference: Inference, tokens: int) -> bool:
@@ -123,11 +128,15 @@ class Batch:
         self.inference = model if isinstance(model, Inference) else Inference(model)
         self.stop = stop
         self.live: list[Request] = []
+        self.calm = Calm()
+        """To be entered around many steps, so that each takes less."""
         most = CACHE_BYTES
         if self.inference.device.type == "cuda":
             most = torch.cuda.mem_get_info(self.inference.device)[0] // 2
         self.pages = Pages(self.inference.config, device=self.inference.device, most=most)
         self._table: Table | None = None
+        self._held = 0
+        """Pages that ``_table`` shows of each row."""
         for request in requests:
             assert self.join(request), "no room"
 
@@ -142,7 +151,8 @@ class Batch:
         if pages is None:
             return False
         request.pages = pages
-        with Calm(self.inference, len(request.prompt)):
+        with self.calm:
+            self.calm.take(many=heavy(self.inference, len(request.prompt)))
             logits_1V = self.inference.prefill(request.prompt, self.pages, pages)
             self.live.append(request)
             self._table = None
@@ -166,18 +176,22 @@ class Batch:
         if pace is None:
             pace = Pace(many=heavy(self.inference, rows))
             self.inference.paces[rows.bit_length()] = pace
-        with Calm(self.inference, rows, pace):
+        with self.calm:
+            self.calm.take(many=pace.many)
+            started = time.perf_counter()
             self._say(self._logits(), list(self.live))
+            pace.took(time.perf_counter() - started)
 
     def _logits(self) -> Tensor:
-        rows = []
+        rows, held = [], 0
         for request in self.live:
             place = request.length - 1
-            page = request.pages[place // SLOTS]
-            rows.append((request.said[-1], place, page, place % SLOTS))
-        held = max(place for _, place, *_ in rows) // SLOTS + 1
-        if self._table is None or held * SLOTS != len(self._table.hidden_P1S):
+            page, slot = divmod(place, SLOTS)
+            rows.append((request.said[-1], place, request.pages[page], slot))
+            held = max(held, page + 1)
+        if self._table is None or held != self._held:
             self._table = self.inference.table([request.pages for request in self.live], held)
+            self._held = held
         return self.inference.decode(rows, self.pages, self._table)
 
     def _say(self, logits_BV: Tensor, requests: list[Request]) -> None:

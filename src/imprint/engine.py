@@ -150,10 +150,11 @@ class Engine:
         # the longest prompts first: if memory is short, it shows at once
         waiting = sorted(requests, key=lambda request: len(request.prompt))
         batch = self.batch()
-        while waiting or batch.live:
-            while waiting and batch.join(waiting[-1]):
-                waiting.pop()
-            batch.step()
+        with batch.calm:
+            while waiting or batch.live:
+                while waiting and batch.join(waiting[-1]):
+                    waiting.pop()
+                batch.step()
         return [self.tokenizer.decode(request.said) for request in requests]
 
     def stream(

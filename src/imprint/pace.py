@@ -22,7 +22,7 @@ class Pace:
         """Whether the next step should take all threads."""
         self._steps: list[float] = []
         self._usual: float | None = None
-        self._wait = 0.0
+        self._wait: float | None = None
 
     def took(self, seconds: float) -> None:
         """Take note of a step."""
@@ -31,7 +31,9 @@ class Pace:
             return
         spent, usual = sum(self._steps), sum(sorted(self._steps)[1:-1])  # not what was disturbed
         self._steps.clear()
-        if self._usual is None:
+        if self._wait is None:  # the first steps are slow, whichever way they are taken
+            self._wait = 0.0
+        elif self._usual is None:
             self._wait -= spent
             if self._wait <= 0:
                 self._usual, self.many = usual, not self.many

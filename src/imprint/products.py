@@ -34,13 +34,13 @@ def product(x_NI: Tensor, matrix: list[Tensor], relu: bool = False) -> Tensor:
         return linear(x_NI, matrix[0], "relu" if relu else "none")
     else:
         out = functional.linear(x_NI, matrix[0])
-    return out.clamp_min_(0) if relu else out
+    return out.relu_() if relu else out
 
 
 def added(x_NI: Tensor, matrix: list[Tensor], to_NO: Tensor) -> Tensor:
     """Return ``x_NI`` times a ``matrix``, plus ``to_NO``."""
     if to_NO.size(0) == 1 and len(matrix) > 1:
-        return to_NO + alone(x_NI, matrix)
+        return alone(x_NI, matrix).add_(to_NO)
     if matrix[0].is_mkldnn:
         return torch.ops.mkldnn._linear_pointwise(x_NI, to_NO, matrix[0], None, "add")  # type: ignore[no-any-return]
     return functional.linear(x_NI, matrix[0]).add_(to_NO)

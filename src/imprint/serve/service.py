@@ -203,20 +203,25 @@ class Service:
 
     def _run(self) -> None:
         while True:
+            try:
+                with self.batch.calm:
+                    return self._work()
+            except Exception:
+                logger.exception("the batch broke down; it begins anew")
+                self._fail()
+
+    def _work(self) -> None:
+        while True:
             with self._wake:
                 while not (self._waiting or self._live or self._cancelled or self._closing):
                     self._wake.wait()
                 if self._closing and not (self._waiting or self._live):
                     return
                 cancelled, self._cancelled = self._cancelled, []
-            try:
-                self._drop(cancelled)
-                self._join()
-                self.batch.step()
-                self._tell(self._live.values())
-            except Exception:
-                logger.exception("the batch broke down; it begins anew")
-                self._fail()
+            self._drop(cancelled)
+            self._join()
+            self.batch.step()
+            self._tell(self._live.values())
 
     def _drop(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
