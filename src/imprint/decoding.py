@@ -195,9 +195,8 @@ class Batch:
         return self.inference.decode(rows, self.pages, self._table)
 
     def _say(self, logits_BV: Tensor, requests: list[Request]) -> None:
-        for request, token, row in zip(
-            requests, choose(logits_BV, requests), range(len(requests)), strict=True
-        ):
+        for row, token in enumerate(choose(logits_BV, requests)):
+            request = requests[row]
             if token in self.stop:
                 request.stopped = True
                 self.leave(request)

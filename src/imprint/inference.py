@@ -15,7 +15,7 @@ longest row, S slots of M pages.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,7 +202,7 @@ class Inference:
         """Of steps with so many rows, as a power of two."""
         with torch.inference_mode():
             self.step = scripted(Step(model))
-            self._forward = self.step.forward  # without hooks: 5 us less
+            self._forward: Callable[..., Tensor] = self.step.forward  # without hooks: 5 us less
             self._nothing = torch.empty(4, 0, dtype=torch.int64, device=self.device)
             self.number_D = torch.arange(self.config.head_width, device=self.device)
             self.number_S = torch.arange(SLOTS, device=self.device)
@@ -218,7 +218,7 @@ class Inference:
         given = [
             (token, place, own[place // SLOTS], place % SLOTS) for place, token in enumerate(prompt)
         ]
-        return self._logits(given, pages, [])
+        return self._logits(given, pages, ())
 
     def table(self, rows: Sequence[list[int]], held: int) -> Table:
         """Return which pages to look at in steps whose longest row holds ``held`` of them."""
@@ -254,10 +254,12 @@ class Inference:
             pages: Keys and values of the tokens before; those of the new ones are stored.
             table: Which pages the rows have.
         """
-        return self._logits(rows, pages, list(table))
+        return self._logits(rows, pages, table)
 
-    def _logits(self, given: Sequence[Sequence[int]], pages: Pages, table: list[Tensor]) -> Tensor:
-        alone = [*given[0]] if len(given) == 1 else []
+    def _logits(
+        self, given: Sequence[Sequence[int]], pages: Pages, table: Sequence[Tensor]
+    ) -> Tensor:
+        alone = given[0] if len(given) == 1 else ()
         given_4N = self._nothing
         if not alone:
             given_N4 = np.array(given, dtype=np.int64)
