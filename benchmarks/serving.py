@@ -117,12 +117,16 @@ def question(number: int) -> Any:
 def served(path: Path) -> Iterator[tuple[str, psutil.Process]]:
     """Serve ``path`` in a process of its own; yield the URL and the process."""
     command = [sys.executable, "-c", "from imprint.cli import main; main()", "serve", "--port=0"]
-    with subprocess.Popen(
-        [*command, f"--checkpoint={path}"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [*command, f"--checkpoint={path}"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        ) as process,
+    ):
         assert process.stdout
         try:
             yield (
@@ -132,6 +136,9 @@ def served(path: Path) -> Iterator[tuple[str, psutil.Process]]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
+            log.seek(0)
+            # the hostile requests are not worth a line each
+            sys.stderr.writelines(line for line in log if "Invalid HTTP request" not in line)
 
 
 @contextlib.asynccontextmanager
