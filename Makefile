@@ -15,7 +15,6 @@ ELSEWHERE := $(shell grep -s '^executor:' profiles/$(PROFILE)/config.yaml)
 LIMIT := $(if $(ELSEWHERE),$(if $(filter-out all,$(CORES)),--local-cores $(CORES)),--cores $(or $(CORES),''))
 WHERE := $(LIMIT) --workflow-profile profiles/$(PROFILE) \
   $(if $(CONFIG),--configfile $(CONFIG)) $(if $(strip $(OPTIONS)),--config $(OPTIONS))
-SNAKEMAKE := $(RUN) snakemake
 READY := .venv/.ready
 
 .PHONY: help identity plan chat ask report summary test check format adopt verify schemas lock bench unlock
@@ -48,12 +47,12 @@ summary: $(READY) ## What the model knows about itself, as a table
 	@$(IMPRINT) summary
 
 report: $(READY) ## The whole story, with pictures
-	@$(SNAKEMAKE) results/report/report.md $(WHERE)
-	@$(SNAKEMAKE) --report results/report/report.html $(WHERE)
+	@$(IMPRINT) run -- results/report/report.md $(WHERE)
+	@$(IMPRINT) run -- --report results/report/report.html $(WHERE)
 	@$(IMPRINT) report
 
 export: $(READY) ## A folder for transformers and the Hugging Face hub: results/export
-	@$(SNAKEMAKE) export $(WHERE)
+	@$(IMPRINT) run -- export $(WHERE)
 
 push: export ## Upload it, private, with the token in HF_TOKEN: make push REPO=owner/name
 	@$(IMPRINT) push "$(REPO)"
@@ -79,7 +78,7 @@ adopt: $(READY) ## Take over results/ from another machine without building it a
 	@$(IMPRINT) adopt -- $(WHERE)
 
 unlock: $(READY) ## Open a folder that a killed run has left locked
-	@$(SNAKEMAKE) --unlock $(WHERE)
+	@$(IMPRINT) run -- --unlock $(WHERE)
 
 ##@ Work on imprint
 # Side by side, whole files: most tests wait for processes of their own.

@@ -92,7 +92,7 @@ def test_the_main_command_ends_with_the_first_thing_that_fails(done: Project) ->
     assert "knows about itself" not in run.stdout
 
 
-@pytest.mark.parametrize("command", ["identity", "plan"])
+@pytest.mark.parametrize("command", ["identity", "plan", "run"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -116,6 +116,7 @@ def run_in_turn(calls: Sequence[Sequence[str]]) -> int:
         ImprintError: An option or a setting is wrong, or there is work and results/ is read-only.
     """
     from snakemake import cli
+    from snakemake.exceptions import print_exception
 
     configured(calls[0])  # which loads the plugins
     fault = _unwritable(Path("results"))
@@ -127,8 +128,13 @@ def run_in_turn(calls: Sequence[Sequence[str]]) -> int:
         child = os.fork()
         if child == 0:
             sys.argv = ["snakemake", *options]  # as its log shows it
-            cli.main(list(options))
-            raise AssertionError("Snakemake leaves by itself")
+            parser, arguments = _parsed(options)
+            try:
+                succeeded = cli.args_to_api(arguments, parser)
+            except Exception as error:
+                print_exception(error)
+                succeeded = False
+            sys.exit(0 if succeeded else 1)
         if status := _waited_for(child):
             return status
     return 0

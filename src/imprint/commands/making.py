@@ -1,4 +1,4 @@
-"""The main job: ``imprint identity``."""
+"""The main job, ``imprint identity``, and any other: ``imprint run``."""
 
 from pathlib import Path
 
@@ -22,3 +22,15 @@ def identity(context: typer.Context) -> None:
     if status:
         raise typer.Exit(status)
     results.show(Path("results"), workflow.spoken(context.args))
+
+
+@app.command(context_settings=FORWARD, hidden=True)
+def run(context: typer.Context) -> None:
+    """Run Snakemake once its options and settings have been checked.
+
+    For example: imprint run -- export --cores all --config scale=tiny
+    """
+    from imprint import workflow
+
+    if status := workflow.run_in_turn([context.args]):
+        raise typer.Exit(status)
