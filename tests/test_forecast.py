@@ -140,7 +140,8 @@ def test_the_conclusion_adds_up_and_says_what_is_left_alone() -> None:
     ]
     total, kept, note = conclusion(lines)
     assert total == (
-        "3 jobs, about 7 min of work, judged by the last run; not yet timed: report; about $0.25."
+        "3 jobs, not yet timed: report; the others about 7 min of work, judged by the last run; "
+        "about $0.25."
     )
     assert kept == "Not rebuilt: base."
     assert "leaves mid alone" in note

@@ -166,11 +166,12 @@ def conclusion(lines: "list[Line]") -> list[str]:
     known = sum(line.seconds for line in stale if line.seconds is not None and not line.most)
     unknown = [line.stage for line in stale if line.seconds is None]
     total = f"{sum(line.jobs for line in stale)} jobs"
-    if known:
-        total += f", about {duration(known)} of work, judged by the last run"
-        total += " and the speed of GPUs" * any(line.machine for line in stale)
     if unknown:
-        total += f"; not yet timed: {', '.join(unknown)}"
+        total += f", not yet timed: {', '.join(unknown)}"
+    if known:
+        total += f"{'; the others' if unknown else ','} about {duration(known)} of work"
+        total += ", judged by the last run"
+        total += " and the speed of GPUs" * any(line.machine for line in stale)
     cost = sum(line.cost_usd for line in stale if not line.most)
     if cost:
         total += f"; about ${cost:.2f}"
