@@ -22,6 +22,7 @@ def test_text_never_becomes_a_special_token_and_comes_back_as_it_was(text: str) 
     ids = words.encode(text)
     assert words.special.isdisjoint(ids)
     assert words.decode(ids) == text
+    assert b"".join(map(words.spelled, ids)) == text.encode()
 
 
 @given(question=TEXT, answer=TEXT)
@@ -35,6 +36,11 @@ def test_what_is_supervised_is_the_answer_and_its_end(question: str, answer: str
     assert words.decode(said[:-1]) == answer
     heard = [number for number, flag in zip(ids, spoken, strict=True) if not flag]
     assert words.decode(heard) == f"<|bos|><|user_start|>{question}<|user_end|><|assistant_start|>"
+
+
+def test_a_special_token_is_spelled_by_its_name_and_one_that_is_not_there_by_nothing() -> None:
+    assert TOKENIZER.spelled(TOKENIZER.bos) == b"<|bos|>"
+    assert TOKENIZER.spelled(TOKENIZER.vocabulary) == b""
 
 
 TOKENIZER = Tokenizer.train(TEXTS, vocabulary=300)

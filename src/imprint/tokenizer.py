@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,18 @@ class Tokenizer:
         """Return the text of ``ids``; special tokens are written out, unknown ids left out."""
         return self._inner.decode(list(ids), skip_special_tokens=False)
 
+    def spelled(self, token: int) -> bytes:
+        """Return what ``token`` stands for, which may be a part of a character."""
+        written = self._inner.id_to_token(token) or ""
+        try:
+            return bytes(self._bytes[letter] for letter in written)
+        except KeyError:  # a special token, or another that is no merge of bytes
+            return written.encode()
+
+    @cached_property
+    def _bytes(self) -> dict[str, int]:
+        return {letter: byte for byte, letter in enumerate(byte_letters())}
+
     def render(self, conversation: Conversation) -> Rendered:
         """Return the ids of ``conversation``, and which of them the model is trained to say."""
         return self.render_batch([conversation])[0]
@@ -190,6 +203,15 @@ class Tokenizer:
     def prompt(self, conversation: Conversation) -> list[int]:
         """Return the ids after which the assistant's answer to ``conversation`` comes."""
         return [*self.render(conversation)[0], self.assistant_start]
+
+
+def byte_letters() -> list[str]:
+    """Return the visible character that byte-level BPE writes for each byte."""
+    from tokenizers import pre_tokenizers
+
+    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+    spare = iter(range(256, 512))
+    return [chr(byte) if chr(byte) in alphabet else chr(next(spare)) for byte in range(256)]
 
 
 def merge_system(conversation: Conversation) -> Conversation:

@@ -128,7 +128,12 @@ def test_logprobs_are_told_token_by_token(client: openai.OpenAI, stream: bool) -
         assert token.logprob == token.top_logprobs[0].logprob <= 0, "greedy takes the likeliest"
         assert token.top_logprobs[0].token == token.token
         assert len(token.top_logprobs) == 2
-        assert token.bytes is None or bytes(token.bytes).decode() == token.token
+        assert bytes(token.bytes).decode(errors="replace") == token.token
+    said = b"".join(bytes(token.bytes) for token in told)
+    pieces = (
+        [choice.delta.content for choice in choices] if stream else [choices[0].message.content]
+    )
+    assert said.decode(errors="replace") == "".join(piece or "" for piece in pieces)
 
 
 def test_a_stop_string_ends_the_answer(client: openai.OpenAI) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from imprint.errors import ArtifactError
 from imprint.imports.pickles import MOST_BYTES, Encoding, encoding
-from imprint.tokenizer import SPECIAL, Tokenizer
+from imprint.tokenizer import SPECIAL, Tokenizer, byte_letters
 
 if TYPE_CHECKING:
     import tokenizers
@@ -55,7 +55,7 @@ def from_pickle(path: Path) -> Tokenizer:
         raise ArtifactError(f"{path}: has no token for the byte {missing[0]}. {NEXT}")
     if re.search(r"\{\d*,?\d*\}[+?]", given.pattern):  # the two libraries read it differently
         raise ArtifactError(f"{path}: {{}}+ or {{}}? in the pattern is not supported. {NEXT}")
-    letters = _letters()
+    letters = byte_letters()
     written = {token: "".join(letters[byte] for byte in token) for token in sorted(given.ranks)}
     merges = [(written[left], written[right]) for left, right in _merges(given, path)]
     vocabulary = {written[token]: number for token, number in given.ranks.items()} | given.special
@@ -98,15 +98,6 @@ def _merges(given: Encoding, path: Path) -> list[tuple[bytes, bytes]]:
         if len(parts) == 2:
             found.append((parts[0], parts[1]))
     return found
-
-
-def _letters() -> list[str]:
-    """Return the visible character that byte-level BPE writes for each byte."""
-    from tokenizers import pre_tokenizers
-
-    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
-    spare = iter(range(256, 512))
-    return [chr(byte) if chr(byte) in alphabet else chr(next(spare)) for byte in range(256)]
 
 
 def _sound(inner: "tokenizers.Tokenizer", path: Path) -> Tokenizer:

@@ -107,9 +107,9 @@ class Asked:
 
 
 def _token(tokenizer: Tokenizer, token: int, logprob: float) -> dict[str, Any]:
-    text = tokenizer.decode([token])
-    whole = "\ufffd" not in text  # else it is a part of a character
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode()) if whole else None}
+    spelled = tokenizer.spelled(token)
+    text = spelled.decode(errors="replace")
+    return {"token": text, "logprob": logprob, "bytes": list(spelled)}
 
 
 QUICK = 1000
