@@ -19,8 +19,7 @@ ROOT = Path(str(workflow.current_basedir)).parent
 # Refused here, a mistake costs a second; refused in a job, it may cost a night. Leaving by
 # sys.exit shows the message alone, without the line of this file that Snakemake would add.
 try:
-    SETTINGS = settings.resolve(config, root=ROOT)
-    recipe.check(SETTINGS)
+    SETTINGS = settings.resolve(config, root=ROOT, check=recipe.check)
     # By meaning, not by bytes: a comment, another order of keys or another file name re-run nothing.
     WHO = digest(identity.load(Path(SETTINGS.identity)).model_dump())
     SHARDS = recipe.shards(SETTINGS)

@@ -54,6 +54,7 @@ def test_a_profile_that_is_not_there_is_refused_with_those_that_are(
         (["--config", "seed=-1"], "SEED on the command line: seed: .*got -1"),
         (["--config", "seed=7", "conversations=0"], "COUNT on the command line: conversations: "),
         (["--config", "scale=huge"], "SCALE on the command line: scale: no scale is named 'huge'"),
+        (["--config", "provider=gemni"], "PROVIDER on the command line: provider: .*'gemni'"),
         (["--config", "lerning=1"], "--config lerning: lerning: unknown key"),
         (["--configfile", "no.yaml"], r"no\.yaml: no such file"),
         (["--configfile", "{over}"], "{over}:2: sede: unknown key. Did you mean 'seed'"),

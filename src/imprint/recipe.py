@@ -207,24 +207,21 @@ def check(given: Settings) -> None:
             to start from is not there, or has another depth. Or a package is not installed. Or
             mid or sft would see neither the identity nor general chat.
     """
-    try:
-        providers.find(given.provider)
-        for name in (given.corpus.source, *given.mid.chat, *given.sft.chat):
-            sources.find(name)
-        _check_rows("mid", given)
-        _check_rows("sft", given)
-        for package in ("tensorboard", "wandb"):
-            if getattr(given.watch, package) and find_spec(package) is None:
-                raise missing(package)
-        if given.base.start:
-            depth = imports.shape(Path(given.base.start)).depth
-            if depth != given.model.depth:
-                raise ConfigError(
-                    f"model.depth: {given.model.depth}, but the model in {given.base.start} has "
-                    f"{depth} layers. Set model.depth to {depth}."
-                )
-    except ConfigError as error:
-        raise ConfigError(f"config/config.yaml: {error}") from None
+    providers.find(given.provider)
+    for name in (given.corpus.source, *given.mid.chat, *given.sft.chat):
+        sources.find(name)
+    _check_rows("mid", given)
+    _check_rows("sft", given)
+    for package in ("tensorboard", "wandb"):
+        if getattr(given.watch, package) and find_spec(package) is None:
+            raise missing(package)
+    if given.base.start:
+        depth = imports.shape(Path(given.base.start)).depth
+        if depth != given.model.depth:
+            raise ConfigError(
+                f"model.depth: {given.model.depth}, but the model in {given.base.start} has "
+                f"{depth} layers. Set model.depth to {depth}."
+            )
 
 
 def _check_rows(stage: str, given: Settings) -> None:

@@ -4,7 +4,7 @@ The JSON schemas in workflow/schemas/ and the tables in config/README.md are gen
 models; config/config.yaml and the scale files hold values. Those of a scale are in `imprint.scale`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,30 +158,39 @@ OVER = Path("--config or --configfile")
 """Where a setting comes from that is not in the file, as far as Snakemake tells."""
 
 
-def resolve(config: dict[str, Any], *, root: Path) -> Settings:
+Check = Callable[[Settings], None]
+"""Raises a ConfigError that begins with the key of what is wrong."""
+
+
+def resolve(config: dict[str, Any], *, root: Path, check: Check | None = None) -> Settings:
     """Return the settings that ``config`` and the scale it names amount to, the dial's included.
 
     Args:
         config: The configuration, as read from config.yaml and the command line.
         root: The project's folder, in which config/scales lies.
+        check: What else has to hold.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value is wrong.
     """
     try:
-        return _resolved(config, root, FILE)
+        return _checked(config, root, FILE, check)
     except ConfigError:
         if (root / FILE).is_file():
-            layered([(FILE, yamlfile.load(root / FILE)[0]), (OVER, config)], root=root)
+            given = yamlfile.load(root / FILE)[0]
+            layered([(FILE, given), (OVER, config)], root=root, check=check)
         raise
 
 
-def layered(layers: Sequence[tuple[Path, dict[str, Any]]], *, root: Path) -> Settings:
+def layered(
+    layers: Sequence[tuple[Path, dict[str, Any]]], *, root: Path, check: Check | None = None
+) -> Settings:
     """Return the settings of ``layers``, each laid over those before it.
 
     Args:
         layers: Where each comes from, which need not be a file, and what it holds.
         root: The project's folder.
+        check: What else has to hold.
 
     Raises:
         ConfigError: As `resolve`; it names the layer that brought the fault in.
@@ -190,13 +199,23 @@ def layered(layers: Sequence[tuple[Path, dict[str, Any]]], *, root: Path) -> Set
     for _, layer in layers:
         config = merged(config, layer)
     try:
-        return _resolved(config, root, layers[0][0])
+        return _checked(config, root, layers[0][0], check)
     except ConfigError:
         config = {}
         for place, layer in layers:
             config = merged(config, layer)
-            _resolved(config, root, place)
+            _checked(config, root, place, check)
         raise
+
+
+def _checked(config: dict[str, Any], root: Path, path: Path, check: Check | None) -> Settings:
+    given = _resolved(config, root, path)
+    try:
+        if check:
+            check(given)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return given
 
 
 def _resolved(config: dict[str, Any], root: Path, path: Path) -> Settings:

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imprint import yamlfile
+from imprint import recipe, yamlfile
 from imprint.artifacts import storage_error
 from imprint.errors import ConfigError, ImprintError
-from imprint.recipe import STAGES
 from imprint.settings import FILE, Settings, layered
 
 VARIABLES = {
@@ -82,7 +81,7 @@ def dry_run(options: Sequence[str]) -> list[Job]:
     """
     # Jobs are shown with the threads that they ask for, not with those of this machine.
     dry = [*options, "--dry-run", "--nolock", "--cores", "1024"]
-    return [job for job in run(dry) if job.stage in STAGES]
+    return [job for job in run(dry) if job.stage in recipe.STAGES]
 
 
 def run(options: Sequence[str]) -> list[Job]:
@@ -196,7 +195,7 @@ def configured(options: Sequence[str]) -> Settings:
     for key, value in cli.parse_config(arguments.config).items():
         place = f"{VARIABLES[key]} on the command line" if key in VARIABLES else f"--config {key}"
         layers.append((Path(place), {key: value}))
-    return layered(layers, root=Path())
+    return layered(layers, root=Path(), check=recipe.check)
 
 
 def spoken(options: Sequence[str]) -> list[str]:
