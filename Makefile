@@ -53,6 +53,7 @@ report: $(READY) ## The whole story, with pictures
 
 export: $(READY) ## A folder for transformers and the Hugging Face hub: results/export
 	@$(IMPRINT) run -- export $(WHERE)
+	@echo "results/export: for transformers, as it is; for the Hugging Face hub: make push REPO=owner/name"
 
 push: export ## Upload it, private, with the token in HF_TOKEN: make push REPO=owner/name
 	@$(IMPRINT) push "$(REPO)"
