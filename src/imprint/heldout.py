@@ -9,6 +9,9 @@ from imprint.text import normalised
 SHARE = 0.15
 """Share of all phrasings that only the exam may use."""
 
+EVERYDAY = frozenset({"hello", "thank you", "thank u", "good afternoon", "good evening"})
+"""What everybody says, and nobody in other words: always trained, so that the exam may not ask."""
+
 _PUNCTUATION = re.compile(r"[^\w\s]+")
 
 
@@ -43,4 +46,4 @@ def is_held_out(text: str, share: float = SHARE) -> bool:
         >>> is_held_out("WHAT IS YOUR NAME")
         True
     """
-    return position(text) < share
+    return position(text) < share and plain(text) not in EVERYDAY

@@ -27,9 +27,9 @@ class Template(Provider):
     """Writes a conversation from the bank of wordings (`imprint.phrases`)."""
 
     name: ClassVar[str] = "template"
-    version: ClassVar[int] = 5
-    conversations: ClassVar[int] = 96000
-    shard_size: ClassVar[int] = 24000
+    version: ClassVar[int] = 6
+    conversations: ClassVar[int] = 102000
+    shard_size: ClassVar[int] = 25500
     instant: ClassVar[bool] = True
     default_model: ClassVar[str] = "template"
 

@@ -26,7 +26,7 @@ class Embedded(Source):
     """Plain English and everyday chat, put together from material written for this project."""
 
     name: ClassVar[str] = "embedded"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     turns: ClassVar[tuple[int, ...]] = (1, 1, 1, 2, 2, 3)
     """How many exchanges a conversation may have; drawn evenly."""
 
