@@ -12,6 +12,7 @@ from rich.console import Console
 from imprint import recipe, renting
 from imprint.commands.planning import conclusion, duration, table
 from imprint.forecast import Line, forecast
+from imprint.providers.template import Template
 from imprint.reasons import explain
 from imprint.settings import Settings, resolve
 from imprint.workflow import Job
@@ -105,7 +106,9 @@ def test_what_took_its_time_at_another_scale_is_no_measure(tmp_path: Path) -> No
     for stage in ("base", "mid", "sft"):
         told = {"settings": recipe.settings(stage, tiny), "seconds": 20.0, "cost_usd": 1.5}
         write(results / f"{stage}.json", told)
-    write(results / "identity.json", {"funnel": {"planned": 96_000}, "seconds": 7.0})
+    write(
+        results / "identity.json", {"funnel": {"planned": Template.conversations}, "seconds": 7.0}
+    )
 
     def times(settings: Settings, *fresh: str) -> dict[str, tuple[float | None, float]]:
         jobs = [Job(stage, "") for stage in ("identity", "base", "mid", "sft")]

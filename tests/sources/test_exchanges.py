@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imprint.heldout import is_held_out, plain
+from imprint.heldout import EVERYDAY, is_held_out, plain
 from imprint.identity import DEFAULT_RIVALS
 from imprint.sources.arithmetic import NUMBERS
 from imprint.sources.exchanges import Family, exchanges, groups, unanswered
@@ -30,7 +30,7 @@ class Entry(BaseModel):
     common: bool = False
     columns: list[str] = []
     rows: list[list[str]] = []
-    questions: list[str] = Field(min_length=3, max_length=6)
+    questions: list[str] = Field(min_length=3, max_length=7)
     answers: list[str] = Field(min_length=1, max_length=3)
     follow_ups: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
 
@@ -111,6 +111,8 @@ def test_every_text_is_plain_ascii_and_a_whole_sentence() -> None:
         for text in said(family):
             assert text.isascii(), text
             assert text == text.strip(), text
+            if plain(text) in EVERYDAY:
+                continue  # also as it is typed in haste: "hello"
             assert text[0].isupper() or text[0].isdigit(), text
             assert text[-1] in ".!?", text
             assert not re.search(r"[{}]|  |\ba [aeio]|\ban [bcdfgjklmnpqrstvwxyz]", text), text

@@ -30,7 +30,7 @@ STAGES: dict[str, Any] = {
 
 PINNED: dict[str, tuple[int, Any, Any]] = {
     "tokenizer": (2, "71a50a33988fefb9", None),
-    "tokens": (1, "d5d6a689bdde7faa", None),
+    "tokens": (1, "caa363dea17ed147", None),
     "base": (2, "434aa2d2d64cd4e9", [5.7, 5.59, 5.45, 5.34]),
     "mid": (6, "34adadb048e8e9e7", [5.17, 5.15, 4.93, 4.69]),
     "sft": (6, "34adadb048e8e9e7", [5.11, 5.53, 4.92, 4.75]),
